@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from client.cohorts.exact_cox import cox_sums
 from client.cohorts.exact_design import ExactDesign
-from client.cohorts.exact_sums import cox_sums, glm_sums
+from client.cohorts.exact_sums import glm_sums
 from client.cohorts.exact_times import ExactTimes
 from protocol.exact.curves import exact_curve
 from protocol.exact.newton import FRACTION_BITS, Iterate, advance
@@ -235,8 +236,11 @@ def _cox(
     last = len(edges) - 1
     interval = np.minimum(np.searchsorted(np.array(edges), until, side="right") - 1, last)
     analysis, joined = _analysis("cox", x, np.ones(1), last), tuple(range(last))
-    designs = _designs(x, event.astype(float), interval.astype(np.int64))
-    iterate, taken = _fitted(analysis, lambda of, at: cox_sums(of, at, joined)[0], designs)
+    designs, widths = (
+        _designs(x, event.astype(float), interval.astype(np.int64)),
+        np.full(last, 1 / last),
+    )
+    iterate, taken = _fitted(analysis, lambda of, at: cox_sums(of, at, joined, widths)[0], designs)
     beta, errors = _found(analysis, iterate, 1.0)
     happened = (event & (interval < last)).astype(int)
     strata = np.arange(len(x)) % SITES
@@ -324,8 +328,8 @@ def _large(patients: int = 10_000, covariates: int = 20) -> bool:
     interval = np.minimum((until * 10).astype(np.int64), 20)
     analysis, joined = _analysis("cox", x, np.ones(1), 20), tuple(range(20))
     designs = _designs(x, (interval < 20).astype(float), interval)
-    started = time.perf_counter()
-    _, taken = _fitted(analysis, lambda of, at: cox_sums(of, at, joined)[0], designs)
+    started, widths = time.perf_counter(), np.full(20, 1 / 20)
+    _, taken = _fitted(analysis, lambda of, at: cox_sums(of, at, joined, widths)[0], designs)
     return figure(
         "computing of an exact Cox model, 4 sites x 10,000 x 20, without a network",
         time.perf_counter() - started,

@@ -127,6 +127,31 @@ class Unequal(NoOp):
         return sites | {LARGE: large}
 
 
+class Trial(NoOp):
+    """Four sites of 10,000 patients who were followed for up to 20 months, with 20 covariates."""
+
+    name = "bench_trial"
+    title = "A large trial"
+    schema = Schema(
+        (
+            *(Column(f"x{k}", "a number", low=-1, high=1, flag_missing=False) for k in range(20)),
+            Column("months", "followed for", low=0, high=20, flag_missing=False),
+        ),
+        "died",
+        "1: died, 0: left or lived",
+    )
+
+    def _table(self, drawn: np.random.Generator) -> Table:
+        patients = 10_000
+        names = np.array([f"nobody-{k:05d}" for k in range(patients)], dtype=object)
+        table = {f"x{k}": drawn.uniform(-1, 1, patients) for k in range(20)}
+        risk = np.array(list(table.values())).T @ np.linspace(-0.5, 0.5, 20)
+        until = drawn.exponential(10 * np.exp(-risk))
+        left = np.minimum(drawn.uniform(2, 30, patients), 20.0)
+        followed = {"months": np.minimum(until, left), "died": (until <= left) * 1.0}
+        return {PATIENT: names} | table | followed
+
+
 def install(folder: Path, *tasks: type[Task]) -> dict[str, str]:
     """Makes tasks (those of this file, if none are named) known to this process, and to children
     with the environment returned.

@@ -129,6 +129,12 @@ FRENCH: dict[str, str] = {
         "qui ment sur les siennes peut orienter l'itération suivante. Chaque site voit les sommes "
         "de tous, donc celles des autres sans les siennes ; aucun epsilon ne les couvre."
     ),
+    "Exact counts protect patients only where all sites are honest: every site sees the pooled "
+    "counts, and so everyone's minus its own; no epsilon covers them.": (
+        "Des comptages exacts ne protègent les patients que si tous les sites sont honnêtes : "
+        "chacun voit les comptages de tous, donc ceux des autres sans les siens ; aucun epsilon ne "
+        "les couvre."
+    ),
     ", where {condition}": ", où {condition}",
     "{name}: the mean of {column}, clipped to {low:g} to {high:g}": (
         "{name} : la moyenne de {column}, limitée à l'intervalle de {low:g} à {high:g}"

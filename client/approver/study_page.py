@@ -29,7 +29,7 @@ from protocol.study.algorithms import (
 )
 from protocol.study.analysis import Analysis, Drift, Hazards, Regression, Survival, TableOne
 from protocol.study.condition import in_words
-from protocol.study.exact_analysis import HONEST, AnyExact, ExactSurvival
+from protocol.study.exact_analysis import AnyExact, ExactSurvival, honest
 from protocol.study.query import Cells, Differing, Mean, Query, Scored, Statistic
 from protocol.study.study import Study
 from protocol.study.subgroups import in_words as partition_in_words
@@ -363,7 +363,7 @@ def _exact_sums(study: Study, policy: Policy, say: Say) -> Lines:
         return []
     if study.exact is not None:
         said = say("{planned} sums at most: an exact sum can show one patient.", planned=planned)
-        return [(say("Without noise"), f"{said} {say(HONEST)}")]
+        return [(say("Without noise"), f"{said} {say(honest(study.exact))}")]
     said = say(
         "{planned} sums at most: an exact sum can show one patient. Whoever chooses the model can "
         "read off a few of them any one patient's record",

@@ -6,7 +6,7 @@ out records with a missing value (`complete_cases`). All scales are public range
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -42,6 +42,11 @@ class ExactDesign:
     stratum: Places
     offset: Floats
     weights: Floats
+
+    def strata(self) -> Iterator[Places]:
+        """The rows of each."""
+        for stratum in np.unique(self.stratum):
+            yield np.flatnonzero(self.stratum == stratum)
 
     @staticmethod
     def of(analysis: ExactAnalysis, where: Condition | None, records: QueryRecords) -> ExactDesign:

@@ -3,8 +3,7 @@ survival curves (`client.cohorts.exact_times`).
 
 Intercepts of the site's strata are estimated here, for the iterate, and taken out (the profile
 likelihood; of its information the Schur complement), so that none of the site's own totals stands
-in a sum. Of Cox's model each site and stratum has a baseline hazard of its own (Breslow's partial
-likelihood, ties within an interval).
+in a sum. Cox's model: `client.cohorts.exact_cox`.
 
 A site ends the study where its weights say that the sum is about few patients: Kish's effective
 sample size, (sum w)^2 / sum w^2, is below the least count; or where a number is so large that n
@@ -13,7 +12,7 @@ such could wrap around. It gives one answer for all of these, after it was debit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never
@@ -21,10 +20,12 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
+from client.cohorts.exact_cox import cox_sums
 from client.cohorts.exact_design import ExactDesign, Floats
 from client.cohorts.exact_times import ExactTimes
 from client.cohorts.query_counts import QueryContributor, QueryRecords
 from protocol.errors import Code, WardroundError
+from protocol.exact.least_counts import interval_widths
 from protocol.exact.newton import FRACTION_BITS
 from protocol.exact.sums import SiteSums
 from protocol.exact.transcript import Past
@@ -97,7 +98,8 @@ def _derivatives(analysis: ExactAnalysis, design: ExactDesign, past: Past) -> tu
     at = np.array([value / 2**FRACTION_BITS for value in past.iterate.at])
     match analysis.model:
         case "cox":
-            sums, weights = cox_sums(design, at, past.intervals)
+            widths = interval_widths(analysis, past.intervals)
+            sums, weights = cox_sums(design, at, past.intervals, widths)
         case "gaussian" | "binomial" | "poisson" as family:
             sums, weights = glm_sums(family, design, at)
     squares = float(weights @ weights)
@@ -119,7 +121,7 @@ def glm_sums(family: Family, design: ExactDesign, at: Floats) -> tuple[SiteSums,
     p = len(at)
     sums = SiteSums(np.zeros(p), np.zeros((p, p)), np.zeros((p, p)), (0.0, 0.0, 0.0, 0.0))
     weights = np.zeros(len(design.outcome))
-    for rows in _strata(design):
+    for rows in design.strata():
         x, y, prior = design.covariates[rows], design.outcome[rows], design.weights[rows]
         rest = x @ at + design.offset[rows]
         intercept = _intercept(family, y, prior, rest)
@@ -137,20 +139,9 @@ def glm_sums(family: Family, design: ExactDesign, at: Floats) -> tuple[SiteSums,
             gradient=sums.gradient + scores.sum(axis=0),
             information=sums.information + centred.T @ (centred * weight[:, None]),
             outer=sums.outer + scores.T @ scores,
-            totals=_added(sums.totals, part),
+            totals=tuple(one + other for one, other in zip(sums.totals, part, strict=True)),
         )
     return sums, weights
-
-
-def _added(
-    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
-) -> tuple[float, float, float, float]:
-    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
-
-
-def _strata(design: ExactDesign) -> Iterator[npt.NDArray[np.int64]]:
-    for stratum in np.unique(design.stratum):
-        yield np.flatnonzero(design.stratum == stratum)
 
 
 def _mean(family: Family, predictor: Floats) -> tuple[Floats, Floats]:
@@ -218,40 +209,3 @@ def _fit_of(family: Family, y: Floats, mean: Floats, prior: Floats) -> tuple[flo
         case "gaussian":
             return float(prior @ (y - mean) ** 2), 0.0
     assert_never(family)
-
-
-def cox_sums(design: ExactDesign, at: Floats, joined: tuple[int, ...]) -> tuple[SiteSums, Floats]:
-    """(P,) coefficients and, for each public interval, its joined one -> the site's part of the
-    partial likelihood's derivatives, and the patients' relative hazards. Whoever departs within an
-    interval is at risk at its events; times before the first interval are left out."""
-    p, intervals = len(at), max(joined) + 1
-    places = np.append(np.array(joined), intervals)  # after the last interval: at risk in all
-    gradient, information, likelihood, events = np.zeros(p), np.zeros((p, p)), 0.0, 0.0
-    hazards = np.zeros(len(design.outcome))
-    for rows in _strata(design):
-        rows = rows[design.interval[rows] >= 0]
-        if not len(rows):
-            continue
-        x, place = design.covariates[rows], places[design.interval[rows]]
-        happened = (design.outcome[rows] > 0) & (place < intervals)
-        predictor = x @ at
-        top = float(predictor.max())
-        hazard = np.exp(predictor - top)
-        hazards[rows] = hazard
-        zero, one, two = 0.0, np.zeros(p), np.zeros((p, p))
-        for interval in range(intervals, -1, -1):
-            here = place == interval
-            weighted = x[here] * hazard[here, None]
-            zero += float(hazard[here].sum())
-            one = one + weighted.sum(axis=0)
-            two = two + weighted.T @ x[here]
-            dying = here & happened
-            number = int(dying.sum())
-            if number:
-                mean = one / zero
-                gradient += x[dying].sum(axis=0) - number * mean
-                information += number * (two / zero - np.outer(mean, mean))
-                likelihood += float(predictor[dying].sum()) - number * (np.log(zero) + top)
-                events += number
-    totals = (-2 * likelihood, likelihood, float((hazards > 0).sum()), events)
-    return SiteSums(gradient, information, np.zeros((p, p)), totals), hazards

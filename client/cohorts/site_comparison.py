@@ -18,7 +18,7 @@ import numpy.typing as npt
 from protocol import durable_files
 from protocol.privacy import query_noise
 from protocol.statistics.drift import compare, compare_commonest
-from protocol.statistics.drift_tables import LEVEL, Verdict, verdict
+from protocol.statistics.drift_tables import Verdict, share_verdict, verdict
 from protocol.statistics.noised_table import NoisedTable
 from protocol.study.query import SITES_THAT, Differing
 from protocol.study.study import Study
@@ -34,9 +34,6 @@ _PLACES: dict[Verdict, int] = {
     "cannot tell": 2,
 }
 """In `SITES_THAT`: whether a difference is a large one is for people to judge."""
-_COARSE = 0.1
-"""Of the share of a column's commonest value: where noise and chance alone could move it by more,
-silence means nothing."""
 Integers = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.float64]
 
@@ -94,9 +91,7 @@ def _judged(
     if (found := compare(here, then, variances, generator)) is not None:
         return _PLACES[verdict(found, tests)], found.p
     if (one := compare_commonest(here, then, variances, generator)) is not None:
-        if one.p < LEVEL / tests:
-            return 0, one.p
-        return (1 if one.limit <= _COARSE else 2), one.p
+        return _PLACES[share_verdict(one, tests)], one.p
     return 2, None
 
 

@@ -78,14 +78,20 @@ def glm(
     outcome: Annotated[
         str, typer.Option(help="A condition (binomial), or a number column (gaussian, poisson).")
     ],
-    factors: Factors,
+    factors: Factors = "",
+    numbers: Annotated[
+        str, typer.Option(help="Number columns in bins that enter as numbers: age:8,chol:6.")
+    ] = "",
     family: Annotated[Family, typer.Option(help="The outcome's distribution.")] = "binomial",
     references: References = "",
+    offset: Annotated[str, typer.Option(help="A number column in bins, added to it.")] = "",
+    weights: Annotated[str, typer.Option(help="A number column in bins of weights.")] = "",
     where: Condition = "",
 ) -> "Question":
-    """Logistic, linear or Poisson regression on factors, with standard errors that know the noise.
+    """Logistic, linear or Poisson regression, with standard errors that know the noise.
 
-    From one table of all factors together: a few factors with few levels each.
+    From one table of all factors together: a few factors with few levels each. --numbers, --offset
+    and --weights are axes of the table too, of as many cells as they have bins.
 
     Example: wardround analyse glm --task heart_disease --outcome "disease = 1" --factors sex,age
     """
@@ -93,7 +99,16 @@ def glm(
     from launch.queries.question import Question
 
     question = Question.about(task, where=where)
-    return analyses.glm(question, outcome, split(factors), family, _references(references))
+    return analyses.glm(
+        question,
+        outcome,
+        split(factors),
+        family,
+        _references(references),
+        numbers=split(numbers),
+        offset=offset,
+        weights=weights,
+    )
 
 
 @question_command(analyse_app)
@@ -127,6 +142,7 @@ Formula = Annotated[
 Strata = Annotated[
     str, typer.Option(help="Within these each site keeps an intercept, or hazard, of its own.")
 ]
+Weights = Annotated[str, typer.Option(help="A number column of prior weights.")]
 Ridge = Annotated[float, typer.Option(help="A ridge penalty, of covariates between -1 and 1.")]
 Iterates = Annotated[
     int, typer.Option(help="Sums without noise at most, each an exact release at every site.")
@@ -140,7 +156,7 @@ def exact_glm(
     family: Annotated[Family, typer.Option(help="The outcome's distribution.")] = "binomial",
     references: References = "",
     strata: Strata = "",
-    weights: Annotated[str, typer.Option(help="A number column of prior weights.")] = "",
+    weights: Weights = "",
     ridge: Ridge = 0.0,
     iterates: Iterates = 12,
     where: Condition = "",
@@ -172,9 +188,10 @@ def exact_cox(
     task: Task,
     time: Time,
     event: Event,
-    formula: Annotated[str, typer.Option(help="The terms: 'age + sex * arm'.")],
+    formula: Annotated[str, typer.Option(help="The terms: 'age + sex * arm + offset(known)'.")],
     references: References = "",
     strata: Strata = "",
+    weights: Weights = "",
     ridge: Ridge = 0.0,
     iterates: Iterates = 12,
     where: Condition = "",
@@ -196,6 +213,7 @@ def exact_cox(
         formula,
         references=_references(references),
         strata=strata,
+        weights=weights,
         ridge=ridge,
         iterates=iterates,
     )

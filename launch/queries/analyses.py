@@ -20,9 +20,9 @@ from protocol.study.analysis import Family, Hazards, Regression, Survival, Table
 from protocol.study.query import Axis, Bins, Cells, ConditionAxis
 from tasks import query_schema
 
-VARIABLE_BINS, TIME_BINS, FACTOR_BINS, OUTCOME_BINS = 20, 12, 3, 16
+VARIABLE_BINS, TIME_BINS, FACTOR_BINS, OUTCOME_BINS, NUMBER_BINS = 20, 12, 3, 16, 8
 """Of number columns, where an axis does not say: in a table one, of time, of a factor, of a
-gaussian outcome. More bins are finer, and add more noise."""
+gaussian outcome, of what enters as a number. More bins are finer, and add more noise."""
 
 
 def table_one(question: Question, variables: Sequence[str], by: str = "") -> Question:
@@ -90,22 +90,51 @@ def glm(
     factors: Sequence[str],
     family: Family = "binomial",
     references: Mapping[str, str] | None = None,
+    *,
+    numbers: Sequence[str] = (),
+    offset: str = "",
+    weights: str = "",
 ) -> Question:
-    """A generalised linear model: logistic, linear or Poisson regression on factors.
+    """A generalised linear model: logistic, linear or Poisson regression on factors and numbers.
 
     outcome: a condition (binomial), a number column, for its middle of bins (gaussian) or as whole
     numbers (poisson). factors: columns or conditions; a number column is one of bins (`age:45/65`);
-    `sex * arm` is both and their interaction.
+    `sex * arm` is both and their interaction. numbers: number columns in bins that enter as a
+    number (`age:8`). offset, weights: number columns in bins, for what their bins count as.
     references: column or condition -> the level that others are compared with; otherwise the
     first, of a condition "no". Raises WardroundError: CONFIGURATION, REFUSED_STUDY.
     """
-    axes, chosen, products = _factors(question, factors, references or {}, 7)
+    named = _terms(factors)[0] if factors else ()
+    plain = [text for text in numbers if text not in named]
+    beside = tuple(_in_bins(question, text) for text in (offset, weights) if text)
+    axes, chosen, products = _factors(
+        question, (*factors, *plain), references or {}, 7 - len(beside), numbers
+    )
     of = _outcome(question, outcome, family)
     _require_apart(axes, (of,))
-    question = question.of(Cells(name=f"{of.column} by factors"[:120], axes=(*axes, of)))
+    played = [axis.column for axis in (*axes, *beside, of)]
+    if len(set(played)) < len(played):
+        raise _unfit("Offset, weights, factors and outcome are different columns.", "Name others.")
+    name = f"{of.column} by factors"
+    question = question.of(Cells(name=name[:120], axes=(*axes, *beside, of)))
     titled = question.title or f"Regression: {question.task.name}"
-    analysis = Regression(family=family, references=chosen, interactions=products)
+    marked = {_in_bins(question, text).column for text in numbers}
+    analysis = Regression(
+        family=family,
+        references=chosen,
+        interactions=products,
+        numbers=tuple(at for at, axis in enumerate(axes) if axis.column in marked),
+        offset=bool(offset),
+        weighted=bool(weights),
+    )
     return replace(question, analysis=analysis, title=titled)
+
+
+def _in_bins(question: Question, text: str) -> Bins:
+    axis = question.axis(text, NUMBER_BINS)
+    if not isinstance(axis, Bins):
+        raise _unfit(f"{text!r} is no number column.", "Give it as a factor.")
+    return axis
 
 
 def _event_and_time(question: Question, event: str, time: str) -> tuple[ConditionAxis, Bins]:
@@ -118,11 +147,18 @@ def _event_and_time(question: Question, event: str, time: str) -> tuple[Conditio
 
 
 def _factors(
-    question: Question, factors: Sequence[str], references: Mapping[str, str], most: int
+    question: Question,
+    factors: Sequence[str],
+    references: Mapping[str, str],
+    most: int,
+    numbers: Sequence[str] = (),
 ) -> tuple[tuple[Axis, ...], tuple[str, ...], tuple[tuple[int, ...], ...]]:
     """Their axes, of each the level that others are compared with, and which interact."""
     texts, products = _terms(factors)
-    axes = tuple(question.axis(text, FACTOR_BINS) for text in texts)
+    axes = tuple(
+        _in_bins(question, text) if text in numbers else question.axis(text, FACTOR_BINS)
+        for text in texts
+    )
     if not 1 <= len(axes) <= most or len({axis.column for axis in axes}) < len(axes):
         raise _unfit(f"The model has 1 to {most} different factors.", "Name others, or fewer.")
     wanted = dict(references)

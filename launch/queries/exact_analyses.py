@@ -71,10 +71,7 @@ def exact_glm(
             raise _unfit(f"{read.outcome} may be below 0.", "A Poisson outcome counts events.")
         outcome = NumberOutcome(column=read.outcome, low=low, high=high)
     fields: dict[str, Any] = {"model": family, "outcome": outcome, "ridge": ridge}
-    if read.offset:
-        fields["offset"] = _number(question, read.offset)
-    if weights:
-        fields["weights"] = _number(question, weights)
+    fields |= _offset_and_weights(question, read, weights)
     kind = f"Regression: {question.task.name}"
     return _made(question, read, fields, references or {}, strata, iterates, kind)
 
@@ -87,6 +84,7 @@ def exact_cox(
     *,
     references: Mapping[str, str] | None = None,
     strata: str = "",
+    weights: str = "",
     ridge: float = 0.0,
     iterates: int = ITERATES,
 ) -> Question:
@@ -94,13 +92,12 @@ def exact_cox(
     site and stratum apart.
 
     time: a number column in public intervals (`days:12`, `days:0/182/365`); event: a condition;
-    formula: the terms alone, `age + sex * arm`. Raises as `exact_glm`.
+    formula: the terms alone, `age + sex * arm + offset(known_risk)`. Raises as `exact_glm`.
     """
     read = parse_formula(f"time ~ {formula}")
-    if read.offset:
-        raise _unfit("Cox's model has no offset here.", "Leave it out.")
     outcome = _time_outcome(question, time, event)
     fields: dict[str, Any] = {"model": "cox", "outcome": outcome, "ridge": ridge}
+    fields |= _offset_and_weights(question, read, weights)
     kind = f"Hazard ratios: {question.task.name}"
     return _made(question, read, fields, references or {}, strata, iterates, kind)
 
@@ -204,6 +201,11 @@ def _named(covariate: Covariate) -> str:
             return covariate.column
         case FactorCovariate():
             return covariate.axis.column
+
+
+def _offset_and_weights(question: Question, read: Formula, weights: str) -> dict[str, Any]:
+    named = {"offset": read.offset, "weights": weights}
+    return {name: _number(question, column) for name, column in named.items() if column}
 
 
 def _stratum(question: Question, text: str) -> Axis:

@@ -25,10 +25,10 @@ from protocol.privacy.query_noise import half_width_of_counts
 from protocol.privacy.releases import assumption, planned_broken_epsilon
 from protocol.study.exact_analysis import (
     EXACT_TITLE,
-    HONEST,
     AnyExact,
     ExactAnalysis,
     fraction_bits,
+    honest,
 )
 from protocol.study.privacy_mode import QUERY_MODE
 from protocol.study.query import Query, Scored, SharedNoise
@@ -184,7 +184,8 @@ def _without_noise(study: Study) -> str:
     if study.exact is None:
         return ""
     sums = f"up to {study.exact_attempts} sums without noise"
-    return f" Then {sums}, each of which counts as an exact release at every site. {HONEST}"
+    counted = "each of which counts as an exact release at every site"
+    return f" Then {sums}, {counted}. {honest(study.exact)}"
 
 
 def _kept_until(scored: Scored) -> str:

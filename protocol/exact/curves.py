@@ -17,7 +17,7 @@ from protocol.exact.least_counts import interval_labels
 from protocol.exact.transcript import Past
 from protocol.statistics.results import AnalysisResult, Figure, ResultRow, ResultTable
 from protocol.statistics.survival import at_risk_and_events, chi_squared, curve, log_rank
-from protocol.study.exact_analysis import HONEST, ExactSurvival
+from protocol.study.exact_analysis import ExactSurvival, honest
 from protocol.study.study import Study
 
 Floats = npt.NDArray[np.float64]
@@ -120,7 +120,7 @@ def _summary(curves: list[ExactCurve], edges: Floats) -> Iterator[ResultRow]:
 
 
 def _notes(study: Study, analysis: ExactSurvival, past: Past, edges: Floats) -> Iterator[str]:
-    yield HONEST
+    yield honest(analysis)
     time = analysis.outcome.time
     ends = ", ".join(f"{end:g}" for end in edges[1:])
     yield (

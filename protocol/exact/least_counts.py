@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
-from protocol.study.exact_analysis import AnyExact, ExactSurvival, TimeOutcome
+from protocol.study.exact_analysis import AnyExact, ExactAnalysis, ExactSurvival, TimeOutcome
 from protocol.study.query import Bins, Cells, Query
 from protocol.study.study import Study
 
@@ -99,3 +99,12 @@ def interval_labels(time: Bins, places: Sequence[int]) -> tuple[float, ...]:
         max(end for end, at in zip(time.edges[1:], places, strict=True) if at == place)
         for place in range(max(places) + 1)
     )
+
+
+def interval_widths(analysis: ExactAnalysis, places: Sequence[int]) -> npt.NDArray[np.float64]:
+    """(K,) of the joined intervals of a Cox model, parts of the whole time."""
+    if not isinstance(analysis.outcome, TimeOutcome):
+        raise WardroundError(Code.INTERNAL, "The model has no times.")
+    time = analysis.outcome.time
+    ends = np.array([time.edges[0], *interval_labels(time, places)])
+    return np.asarray(np.diff(ends) / (ends[-1] - ends[0]), dtype=np.float64)

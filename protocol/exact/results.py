@@ -19,13 +19,13 @@ from protocol.exact.transcript import Past
 from protocol.statistics.regression_tables import EVENTS_PER_COEFFICIENT
 from protocol.statistics.results import AnalysisResult, Figure, ResultRow, ResultTable
 from protocol.study.exact_analysis import (
-    HONEST,
     ConditionOutcome,
     ExactAnalysis,
     ExactModel,
     ExactSurvival,
     NumberOutcome,
     TimeOutcome,
+    honest,
 )
 from protocol.study.study import Study
 
@@ -41,8 +41,8 @@ _EFFECT: dict[ExactModel, str] = {
 
 @dataclass(frozen=True)
 class ExactFit:
-    """In the columns' own units: coefficients, errors, robust errors ((P,) each; robust is empty
-    for Cox's model), dispersion, deviance and AIC (None where weights leave none)."""
+    """In the columns' own units: coefficients, errors, robust errors ((P,) each), dispersion,
+    deviance and AIC (None where weights leave none). groups: intercepts, or events."""
 
     coefficients: Floats
     errors: Floats
@@ -71,14 +71,11 @@ def exact_fit(analysis: ExactAnalysis, past: Past) -> ExactFit:
     if analysis.model == "gaussian":
         dispersion = deviance / max(1, patients - p - groups)
     units = stretch / scales
-    robust = np.zeros(0)
-    if analysis.robust:
-        outer = np.array(opened.outer, float) * unit
-        robust = np.sqrt(np.diag(bread @ outer @ bread)) * units
+    outer = np.array(opened.outer, float) * unit
     return ExactFit(
         np.array([value / 2**FRACTION_BITS for value in iterate.at]) * units,
         np.sqrt(np.diag(bread) * dispersion) * units,
-        robust,
+        np.sqrt(np.diag(bread @ outer @ bread)) * units,
         dispersion * stretch**2,
         deviance * stretch**2,
         _aic(analysis, opened, stretch, patients, groups),
@@ -126,9 +123,7 @@ def _model_tables(study: Study, analysis: ExactAnalysis, past: Past) -> Analysis
         "Coefficients",
         (
             _EFFECT[analysis.model],
-            *("coefficient", "standard error"),
-            *(["robust standard error"] if analysis.robust else []),
-            *("z", "p"),
+            *("coefficient", "standard error", "robust standard error", "z", "p"),
         ),
         tuple(_rows(analysis, found)),
         "forest",
@@ -138,11 +133,13 @@ def _model_tables(study: Study, analysis: ExactAnalysis, past: Past) -> Analysis
         ("patients", float(found.patients)),
         (groups, float(found.groups)),
         ("exact sums", float(past.rounds - 1)),
-        ("deviance" if analysis.robust else "-2 log partial likelihood", found.deviance),
+        ("-2 log partial likelihood" if analysis.model == "cox" else "deviance", found.deviance),
         ("AIC", found.aic),
     ]
     if analysis.model == "gaussian":
         numbers.append(("dispersion", found.dispersion))
+    if analysis.model == "cox":
+        numbers += _foretold(analysis, past)
     about = tuple(
         ResultRow(label, (Figure(value) if value is not None else "not with weights",))
         for label, value in numbers
@@ -153,6 +150,17 @@ def _model_tables(study: Study, analysis: ExactAnalysis, past: Past) -> Analysis
     )
 
 
+def _foretold(analysis: ExactAnalysis, past: Past) -> Iterator[tuple[str, float]]:
+    """How well Cox's model orders and foretells the patients that it was fitted to."""
+    if past.iterate is None or (sums := past.iterate.sums) is None:
+        raise WardroundError(Code.INTERNAL, "The exact analysis has not converged.")
+    if sums.pairs > 0:
+        yield "concordance, within sites and strata", sums.concordant / sums.pairs
+    patients = max(sums.patients, 1)
+    yield "integrated Brier score", sums.errors / patients
+    yield "the same of Kaplan-Meier curves without covariates", sums.errors_without / patients
+
+
 def _rows(analysis: ExactAnalysis, found: ExactFit) -> Iterator[ResultRow]:
     from scipy.special import ndtr  # .1 s: not for whoever only trains
 
@@ -161,18 +169,20 @@ def _rows(analysis: ExactAnalysis, found: ExactFit) -> Iterator[ResultRow]:
         ends = np.array([beta, beta - _Z * error, beta + _Z * error])
         ratio = np.exp(np.clip(ends, -50, 50)) if analysis.model != "gaussian" else ends
         z = beta / max(error, 1e-300)
-        robust = [Figure(float(found.robust[at]))] if analysis.robust else []
-        cells = (Figure(*map(float, ratio)), Figure(*map(float, ends)), Figure(error), *robust)
-        yield ResultRow(name, (*cells, Figure(z), Figure(float(2 * ndtr(-abs(z))))))
+        numbers = (error, float(found.robust[at]), z, float(2 * ndtr(-abs(z))))
+        cells = (Figure(*map(float, ratio)), Figure(*map(float, ends)), *map(Figure, numbers))
+        yield ResultRow(name, cells)
 
 
 def _notes(study: Study, analysis: ExactAnalysis, past: Past, found: ExactFit) -> Iterator[str]:
-    yield HONEST
+    yield honest(analysis)
     yield (
-        "Standard errors, intervals (95%) and p-values are of the model; robust ones (HC0, White "
-        "1980) also hold where it is wrong."
-        if analysis.robust
-        else "Standard errors, intervals (95%) and p-values are of the partial likelihood."
+        "Standard errors, intervals (95%) and p-values are of the partial likelihood; robust ones "
+        "(Lin and Wei 1989) also hold where hazards are not proportional, or weights are of a "
+        "sample."
+        if analysis.model == "cox"
+        else "Standard errors, intervals (95%) and p-values are of the model; robust ones (HC0, "
+        "White 1980) also hold where it is wrong."
     )
     if analysis.ridge:
         yield (
@@ -189,6 +199,10 @@ def _notes(study: Study, analysis: ExactAnalysis, past: Past, found: ExactFit) -
             yield (
                 f"Baseline hazards of each site and stratum apart; ties within intervals that end "
                 f"at {ends} (Breslow)."
+            )
+            yield (
+                "Concordance and Brier score are of the patients to whom the model was fitted, and "
+                "flatter it; each patient counts once, weighted for censoring (Graf 1999)."
             )
         case ConditionOutcome():
             if study.query is not None:

@@ -2,8 +2,9 @@
 
     [gradient (P,) | information, lower triangle | outer products of scores, likewise | totals]
 
-in units of 2^-fraction_bits; of Cox's model without the outer products. Totals: deviance (of Cox's
-model -2 log partial likelihood), log-likelihood, patients, groups (`exact_analysis.TOTALS`).
+in units of 2^-fraction_bits. Totals: deviance (of Cox's model -2 log partial likelihood),
+log-likelihood, patients, groups (`exact_analysis.TOTALS`), and what says how well Cox's model
+orders and foretells (`exact_analysis.COX_TOTALS`).
 """
 
 from __future__ import annotations
@@ -17,23 +18,27 @@ import numpy.typing as npt
 from protocol.study.exact_analysis import ExactAnalysis
 
 Floats = npt.NDArray[np.float64]
+PAIRS = 2.0**20
+"""Pairs of patients are summed in millions or so: a site of a million patients has 10^12 of them.
+"""
 
 
 @dataclass(frozen=True)
 class SiteSums:
     """What one site adds, as floats: gradient (P,), information (P, P), outer products of patients'
-    scores (P, P), totals in the order of TOTALS."""
+    scores (P, P), totals in the order of the analysis's."""
 
     gradient: Floats
     information: Floats
     outer: Floats
-    totals: tuple[float, float, float, float]
+    totals: tuple[float, ...]
 
     def flat(self, analysis: ExactAnalysis) -> Floats:
         """(cells,)."""
         lower = np.tril_indices(analysis.coefficients)
-        matrices = [self.information[lower], *([self.outer[lower]] if analysis.robust else [])]
-        return np.concatenate([self.gradient, *matrices, self.totals])
+        return np.concatenate(
+            [self.gradient, self.information[lower], self.outer[lower], np.array(self.totals)]
+        )
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,10 @@ class OpenedSums:
     log_likelihood: int
     patients: int
     groups: int
+    concordant: int = 0
+    pairs: int = 0
+    errors: int = 0
+    errors_without: int = 0
 
     @staticmethod
     def read(analysis: ExactAnalysis, total: Sequence[int]) -> OpenedSums:
@@ -54,9 +63,7 @@ class OpenedSums:
         p, triangle = analysis.coefficients, analysis.triangle
         gradient, rest = total[:p], total[p:]
         information, rest = _square(rest[:triangle], p), rest[triangle:]
-        outer: tuple[tuple[int, ...], ...] = ()
-        if analysis.robust:
-            outer, rest = _square(rest[:triangle], p), rest[triangle:]
+        outer, rest = _square(rest[:triangle], p), rest[triangle:]
         return OpenedSums(tuple(gradient), information, outer, *rest)
 
 

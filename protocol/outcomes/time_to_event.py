@@ -245,6 +245,10 @@ class TimeToEvent(BaseKind):
                 points.append((predicted, observed))
         return points[::-1]
 
+    def patients(self, opened: Counts, bins: int) -> Counts:
+        """(2 K + 1, bins) patients by label and bin of the risk."""
+        return self._parts(opened, bins)[0]
+
     def _parts(self, opened: Counts, bins: int) -> tuple[Counts, Counts, Counts, float]:
         """(2 K + 1, bins) patients by label and bin; (K,) sums of squared errors of those who
         survived each interval; (K,) of those with the event in it; the sum of squares."""

@@ -44,9 +44,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class OneShare:
-    """The share of the commonest cell. limit: what 95% of differences stay below while nothing
-    changes; p: the test of no change."""
+    """The share of the commonest cell. index: the stability index of that cell and all others
+    together, without what chance and noise add to it on average; limit: what 95% of differences
+    stay below while nothing changes; p: the test of no change."""
 
+    patients: float
+    reference: float
+    index: float
     limit: float
     p: float
 
@@ -117,7 +121,12 @@ def compare_commonest(
     shares, widths = shares / shares.sum(), np.array([1, len(then) - 1])
     drawn = _drawn(now, widths, shares, patients, noise_then, reference, generator)
     by_chance, seen = np.abs(drawn[:, 0]), abs(q[0] / patients - p[0] / reference)
+    at_least = np.maximum(shares, 1 / (patients + reference))
+    excess = float(seen**2 - (by_chance**2).mean()) * float((1 / at_least).sum())
     return OneShare(
+        patients=patients,
+        reference=reference,
+        index=max(0.0, excess),
         limit=float(np.quantile(by_chance, 0.95)),
         p=float((1 + (by_chance >= seen).sum()) / (1 + len(drawn))),
     )

@@ -7,7 +7,13 @@ from typing import Literal
 
 import numpy as np
 
-from protocol.statistics.drift import Comparison, Floats, compare
+from protocol.statistics.drift import (
+    Comparison,
+    Floats,
+    OneShare,
+    compare,
+    compare_commonest,
+)
 from protocol.statistics.noised_table import TOO_FEW, NoisedTable
 from protocol.statistics.results import AnalysisResult, Figure, ResultRow, ResultTable
 from protocol.study.analysis import Drift
@@ -16,6 +22,9 @@ from protocol.study.query import Reference
 MODERATE, LARGE = 0.1, 0.25
 """Of the stability index, by custom (Siddiqi 2006): below the first nothing much has changed, above
 the second much has."""
+COARSE = 0.1
+"""Of the share of a column's commonest value: where noise and chance alone could move it by more,
+silence means nothing."""
 LEVEL = 0.01
 """Of all tests of one study together, by Bonferroni: how often an alarm or a warning is false."""
 Verdict = Literal["ALARM", "warning", "no sign of drift", "cannot tell"]
@@ -38,7 +47,8 @@ _NOTES = (
     "epsilon.",
     "p-values, limits and intervals are of patients and of the noise of both histograms together. "
     "Neighbouring cells are joined where the reference holds few patients. The index is without "
-    "what chance and noise add to it on average.",
+    "what chance and noise add to it on average. Of a column that has hardly anything but one "
+    "value, the share of this value is compared.",
     "This is monitoring after release (Regulation (EU) 2024/1689: articles 26(5) of deployers and "
     "72 of providers). It sees a change of patients, of measurement or of coding. It does not see "
     "whether predictions come true: evaluate the model for that.",
@@ -54,10 +64,13 @@ def drift_tables(
     for name, table, reference in zip(names, tables, analysis.references, strict=True):
         then, variances = np.array(reference.counts), np.array(reference.variances)
         found = compare(table, then, variances, generator)
-        if found is None:
+        if found is not None:
+            rows.append(_row(name, found, verdict(found, len(tables))))
+        elif (one := compare_commonest(table, then, variances, generator)) is not None:
+            rows.append(_row_of_share(name, one, share_verdict(one, len(tables))))
+        else:
             rows.append(ResultRow(name, (TOO_FEW, *[""] * (len(_COLUMNS) - 2), "cannot tell")))
             continue
-        rows.append(_row(name, found, verdict(found, len(tables))))
         shares.append(_shares(name, table, reference))
     summary = ResultTable("Drift", _COLUMNS, tuple(rows), "forest")
     return AnalysisResult((summary, *shares), _NOTES)
@@ -68,6 +81,19 @@ def verdict(found: Comparison, tests: int) -> Verdict:
     if found.p < LEVEL / tests:
         return "ALARM" if found.index >= LARGE else "warning"
     return "cannot tell" if found.limit > LARGE else "no sign of drift"
+
+
+def share_verdict(found: OneShare, tests: int) -> Verdict:
+    """Of a column that has hardly anything but one value."""
+    if found.p < LEVEL / tests:
+        return "ALARM" if found.index >= LARGE else "warning"
+    return "cannot tell" if found.limit > COARSE else "no sign of drift"
+
+
+def _row_of_share(name: str, found: OneShare, said: Verdict) -> ResultRow:
+    index, figures = Figure(found.index), (1.0, found.p, found.patients, found.reference)
+    alone = "commonest value alone"
+    return ResultRow(name, (index, alone, "", *map(Figure, figures), said))
 
 
 def _row(name: str, found: Comparison, said: Verdict) -> ResultRow:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from protocol.statistics.coefficients import (
     REMEDY,
     WHOSE,
@@ -10,12 +12,14 @@ from protocol.statistics.coefficients import (
     level_notes,
     number_row,
 )
-from protocol.statistics.estimation import NoFitError
-from protocol.statistics.hazards import fit_hazards
+from protocol.statistics.estimation import Floats, NoFitError
+from protocol.statistics.foretelling import foretold
+from protocol.statistics.hazards import fit_hazards, join_intervals
 from protocol.statistics.noised_table import NoisedTable
-from protocol.statistics.results import AnalysisResult, ResultTable
+from protocol.statistics.results import AnalysisResult, ResultRow, ResultTable
 from protocol.statistics.survival import EVENT
 from protocol.study.analysis import Hazards
+from protocol.study.query import Bins
 
 _INTERVALS = (
     "Hazards are taken to be proportional within and over intervals; intervals with few events are "
@@ -43,6 +47,19 @@ def hazard_tables(analysis: Hazards, table: NoisedTable) -> AnalysisResult:
         found = fit_hazards(design, cells, table.variance)
     except NoFitError as error:
         return AnalysisResult((numbers,), (f"No estimates: {error}. {REMEDY}", *notes))
-    return AnalysisResult(
-        (coefficient_table("hazard ratio", True, terms, found), numbers), tuple(notes)
+    coefficients = coefficient_table("hazard ratio", True, terms, found)
+    few, joined = join_intervals(cells, table.variance)
+    predictor, baseline = (
+        design @ found.coefficients[: len(terms)],
+        found.coefficients[len(terms) :],
     )
+    widths = np.add.reduceat(np.diff(_edges(table)), [0, *np.cumsum(joined)[:-1]])
+    figures = foretold(predictor, baseline, few, joined, widths / widths.sum(), table)
+    shown = tuple(ResultRow(label, (of,)) for label, of in figures.items())
+    said = ResultTable("How well it foretells these patients", ("figure",), shown)
+    return AnalysisResult((coefficients, numbers, said), tuple(notes))
+
+
+def _edges(table: NoisedTable) -> Floats:
+    time = table.axes[-1]
+    return np.array(time.edges if isinstance(time, Bins) else ())

@@ -28,24 +28,52 @@ def inverse_link(family: Family, linear: Floats) -> tuple[Floats, Floats]:
     assert_never(family)
 
 
-def fit(family: Family, design: Floats, outcomes: Floats, counts: Floats, noise: float) -> Fit:
+def fit(
+    family: Family,
+    design: Floats,
+    outcomes: Floats,
+    counts: Floats,
+    noise: float,
+    offset: Floats | None = None,
+    weights: Floats | None = None,
+) -> Fit:
     """design: (C, P) a row for each combination of levels, the intercept's ones first; outcomes:
-    (Y,) values; counts: (C, Y) of patients, noised; noise: the variance of a cell's noise.
+    (Y,) values; counts: (C, Y) of patients, noised; noise: the variance of a cell's noise; offset:
+    (C,) of the linear predictor; weights: (C,) prior weights, none below 0.
 
     Raises NoFitError as `estimation.solve`.
     """
     number = counts.sum(axis=1)
+    offset = np.zeros(len(design)) if offset is None else offset
+    weights = np.ones(len(design)) if weights is None else weights
 
     def model(beta: Floats) -> tuple[Floats, Floats]:
-        mean, weight = inverse_link(family, design @ beta)
-        each = design[:, None, :] * (outcomes - mean[:, None])[..., None]
-        information = (design * (number * weight)[:, None]).T @ design
+        mean, weight = inverse_link(family, design @ beta + offset)
+        each = design[:, None, :] * (weights[:, None] * (outcomes - mean[:, None]))[..., None]
+        information = (design * (number * weights * weight)[:, None]).T @ design
         return each.reshape(-1, design.shape[1]), information
 
-    flat = counts.ravel()
-    solved = solve(model, flat, np.zeros(design.shape[1]))
+    flat, start = counts.ravel(), np.zeros(design.shape[1])
+    start[0] = _intercept(family, outcomes, np.maximum(counts, 0.0) * weights[:, None], offset)
+    solved = solve(model, flat, start)
     phi = 1.0
     if family == "gaussian":
-        squared = (outcomes - (design @ solved[0])[:, None]) ** 2
+        squared = (outcomes - (design @ solved[0] + offset)[:, None]) ** 2 * weights[:, None]
         phi = max(float((counts * squared).sum() / (number.sum() - design.shape[1])), 0.0)
     return with_errors(solved, flat, np.full(flat.shape, noise), phi)
+
+
+def _intercept(family: Family, outcomes: Floats, counts: Floats, offset: Floats) -> float:
+    """About that of a model without covariates, to begin with."""
+    whole = max(float(counts.sum()), 1e-9)
+    mean = float((counts @ outcomes).sum()) / whole
+    beside = float(counts.sum(axis=1) @ offset) / whole
+    match family:
+        case "binomial":
+            share = min(max(mean, 0.01), 0.99)
+            return float(np.log(share / (1 - share))) - beside
+        case "gaussian":
+            return mean - beside
+        case "poisson":
+            return float(np.log(max(mean, 0.01))) - beside
+    assert_never(family)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
-from protocol.document import Document
+from protocol.document import Document, added_field
 from protocol.study.query import Axis, Bins, Cells, ConditionAxis, Query, Reference
 
 Family = Literal["binomial", "gaussian", "poisson"]
@@ -45,12 +45,17 @@ class Regression(Document):
     """A generalised linear model with the family's usual link (logit, identity, log). One table,
     whose last axis is the outcome and whose other axes are factors. `references`: of each factor
     the label that the others are compared with. `interactions`: products of factors, by their
-    places, in order."""
+    places, in order. `numbers`: the places of those that are bins and enter as a number. Where
+    there is an `offset`, and where the model is `weighted`, these are axes of bins behind the
+    factors, in this order."""
 
     kind: Literal["regression"] = "regression"
     family: Family = "binomial"
     references: Annotated[tuple[str, ...], Field(min_length=1, max_length=7, strict=False)]
     interactions: Interactions = ()
+    numbers: Annotated[tuple[int, ...], Field(max_length=7, strict=False)] = added_field(())
+    offset: bool = added_field(False)
+    weighted: bool = added_field(False)
 
 
 class Hazards(Document):
@@ -100,9 +105,12 @@ def check(analysis: Analysis, query: Query) -> None:
             _check_references(axes, analysis.references)
             _check_interactions(analysis.interactions, len(analysis.references))
         case Regression():
-            _check_one_table(tables, 1 + len(analysis.references))
+            beside = int(analysis.offset) + int(analysis.weighted)
+            factors = len(analysis.references)
+            _check_one_table(tables, factors + beside + 1)
             _check_references(axes, analysis.references)
-            _check_interactions(analysis.interactions, len(analysis.references))
+            _check_interactions(analysis.interactions, factors)
+            _check_numbers(axes, analysis.numbers, factors, beside)
             _check_outcome(axes[-1], analysis.family)
         case Drift():
             cells = [table.shape for table in tables]
@@ -135,6 +143,14 @@ def _check_interactions(interactions: Interactions, factors: int) -> None:
             raise ValueError("an interaction names two factors or more, each once and in order")
     if len(set(interactions)) < len(interactions):
         raise ValueError("each interaction stands once")
+
+
+def _check_numbers(axes: Sequence[Axis], numbers: Sequence[int], factors: int, beside: int) -> None:
+    if tuple(sorted(set(numbers))) != tuple(numbers) or not set(numbers) <= set(range(factors)):
+        raise ValueError("numbers are places of factors, each once and in order")
+    places = (*numbers, *range(factors, factors + beside))
+    if not all(isinstance(axes[at], Bins) for at in places):
+        raise ValueError("what enters as a number, an offset and weights are in bins")
 
 
 def _check_outcome(axis: Axis, family: Family) -> None:

@@ -31,10 +31,23 @@ HONEST = (
     "steer the next iterate. Every site sees the pooled sums, and so everyone's minus its own; no "
     "epsilon covers them."
 )
-"""What every report of an exact analysis says."""
+HONEST_COUNTS = (
+    "Exact counts protect patients only where all sites are honest: every site sees the pooled "
+    "counts, and so everyone's minus its own; no epsilon covers them."
+)
+
+
+def honest(analysis: AnyExact) -> str:
+    """What every report of an exact analysis says of its sums. Counts have no next iterate."""
+    return HONEST_COUNTS if isinstance(analysis, ExactSurvival) else HONEST
+
+
 TOTALS = ("deviance", "log_likelihood", "patients", "groups")
 """What stands behind the derivatives in each sum; groups: intercepts profiled out, or events of
 Cox's model."""
+COX_TOTALS = (*TOTALS, "concordant", "pairs", "errors", "errors_without")
+"""Of Cox's model: pairs of patients in the order of their risks, and all; squared errors of the
+survival that the model states, and of the Kaplan-Meier curve (`client.cohorts.exact_cox`)."""
 
 
 class ScaledColumn(Document):
@@ -146,9 +159,10 @@ class ExactAnalysis(Document):
     interaction. Each site has an intercept of its own for each level of `strata`, which it takes
     out of its sums (profiled; of a Cox model, baseline hazards), so that none is ever summed.
     offset: added to the linear predictor, in the column's own units. weights: prior weights, as R's
-    `glm` has them; 0 and less is left out. ridge: half of it times the squared coefficients, in the
-    arithmetic's units, is subtracted from the log-likelihood. coefficient_range: in these units; an
-    iterate outside of it ends the study. fraction_bits b: sums are whole multiples of 2^-b.
+    `glm` and `coxph` have them; 0 and less is left out. ridge: half of it times the squared
+    coefficients, in the arithmetic's units, is subtracted from the log-likelihood.
+    coefficient_range: in these units; an iterate outside of it ends the study. fraction_bits b:
+    sums are whole multiples of 2^-b.
     """
 
     model: ExactModel
@@ -187,8 +201,6 @@ class ExactAnalysis(Document):
             seen.add(term)
         if self.coefficients > MAX_COEFFICIENTS:
             raise ValueError(f"a model may have {MAX_COEFFICIENTS} coefficients")
-        if self.model == "cox" and (self.weights is not None or self.offset is not None):
-            raise ValueError("a Cox model has neither weights nor an offset here")
         if self.weights is not None and not self.weights.high > 0:
             raise ValueError("weights are above 0")
         return self
@@ -217,21 +229,15 @@ class ExactAnalysis(Document):
         )
 
     @property
-    def robust(self) -> bool:
-        """Whether sums hold what robust standard errors take."""
-        return self.model != "cox"
-
-    @property
     def triangle(self) -> int:
         """Numbers of a symmetric (P, P) matrix."""
         return self.coefficients * (self.coefficients + 1) // 2
 
     @property
     def cells(self) -> int:
-        """Numbers of one sum: gradient, information, outer products of scores where robust errors
-        take them, totals."""
-        matrices = 1 + int(self.robust)
-        return self.coefficients + matrices * self.triangle + len(TOTALS)
+        """Numbers of one sum: gradient, information, outer products of scores, totals."""
+        totals = COX_TOTALS if self.model == "cox" else TOTALS
+        return self.coefficients + 2 * self.triangle + len(totals)
 
     def tested(self) -> tuple[Cells, ...]:
         """The tables that are counted with noise before the first exact sum, and of which no cell

@@ -20,7 +20,7 @@ from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
 from protocol.outcomes.time_to_event import TimeToEvent
 from server.outcome import OpenedScores, Outcome, RoundReport
-from server.report import binary_evaluation, subgroups
+from server.report import binary_evaluation, risk_groups, subgroups
 
 _MOST_WRITTEN = 12
 """Classes whose counts fit a picture."""
@@ -52,10 +52,23 @@ def _evaluation(outcome: Outcome, opened: OpenedScores) -> dict[str, bytes]:
             }
         case Multiclass() | Ordinal():
             return _calibrated(outcome) | {"confusion.png": _png(_confusion(outcome))}
-        case MultiLabel() | Regression() | EventCount() | TimeToEvent():
+        case MultiLabel() | Regression() | EventCount():
             return _calibrated(outcome)
+        case TimeToEvent() as kind:
+            return _calibrated(outcome) | _by_risk(outcome, kind, opened)
         case never:
             assert_never(never)
+
+
+def _by_risk(outcome: Outcome, kind: TimeToEvent, opened: OpenedScores) -> dict[str, bytes]:
+    evaluation = outcome.study.evaluation
+    groups = risk_groups.risk_groups(kind, opened, evaluation.bins, evaluation.least_count)
+    if not groups:
+        return {}
+    return {
+        "risk_groups.png": _png(risk_groups.figure(kind, groups)),
+        "risk_groups.csv": risk_groups.table(kind, groups),
+    }
 
 
 def _calibrated(outcome: Outcome) -> dict[str, bytes]:

@@ -22,7 +22,7 @@ from protocol.outcomes.estimates import Estimate
 from protocol.statistics.analyses import analyse
 from protocol.statistics.results import AnalysisResult
 from protocol.study.algorithms import keeps_state
-from protocol.study.exact_analysis import HONEST
+from protocol.study.exact_analysis import honest
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
     Sections,
@@ -401,7 +401,7 @@ def uncovered(study: Study) -> str:
     if study.exact is not None:
         return (
             f"Epsilon covers the noised counts alone. Up to {study.exact.iterates} sums have no "
-            f"noise, and {SHOWS_ONE}. {HONEST}"
+            f"noise, and {SHOWS_ONE}. {honest(study.exact)}"
         )
     if not study.privacy.traits.private:
         covered = (

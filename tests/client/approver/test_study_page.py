@@ -18,7 +18,7 @@ from client.approver.languages import Language, sentences, spoken
 from client.approver.study_page import summarise
 from client.cli.options import print_facts
 from protocol.privacy.releases import ASSUMPTION
-from protocol.study.exact_analysis import HONEST
+from protocol.study.exact_analysis import HONEST, HONEST_COUNTS
 from protocol.study.study import Study
 from tasks import registry
 from tests.client.governance.test_permits import KNOWN, signed
@@ -46,7 +46,7 @@ def said_in_code() -> set[str]:
     """Every sentence that the page and the command may say."""
     from client.cli import studies
 
-    found = {ASSUMPTION, HONEST}
+    found = {ASSUMPTION, HONEST, HONEST_COUNTS}
     for module in (study_page, studies):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):

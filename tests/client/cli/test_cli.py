@@ -18,6 +18,10 @@ import pytest
 from client.config.known_reviewers import known_reviewers
 from client.config.site_config import SiteConfig
 from client.governance.governance import SiteGovernance
+from launch.queries.exact_analyses import exact_survival
+from launch.queries.query_builder import Price, build_query
+from launch.queries.question import Question
+from protocol.errors import WardroundError
 from protocol.identity import Identity, fingerprint
 from protocol.study.study import Study
 from protocol.terminal import command_line
@@ -447,6 +451,46 @@ def test_exact_sums_over_another_roster_are_permitted_by_hand(
     proposed(site, larger)
     assert state_of(larger) == "waiting"
     assert run("approve", larger.digest, "-c", site, "--yes").status == 0
+
+
+def test_an_exact_analysis_of_other_patients_is_permitted_by_hand(
+    site: Path, run: Run, pki: Pki, tmp_path: Path
+) -> None:
+    """The operator is told that patients could be told by subtraction, may decline, and permits one
+    study; another one is refused as before."""
+
+    def asked(where: str) -> Study:
+        question = exact_survival(
+            Question.about("breast_cancer", where=where), "mean_radius:6/20", "malignant = 1"
+        )
+        return build_query(question, dict.fromkeys(("alpha", "beta", "gamma"), 100), Price())
+
+    roster = keys("beta", "gamma") | {"alpha": own_key(site)}
+    run("join", bundle(tmp_path / "b.json", pki, roster), "-c", site, "--yes")
+    studies = [proposed(site, asked(where)) for where in ("", "mean_radius > 10", "mean_area > 0")]
+    config = SiteConfig.load(site / "site.yaml")
+
+    def fixed(study: Study, rows: str) -> None:
+        governance = SiteGovernance(config, config.load_identity())
+        try:
+            governance.fix_rows(study, rows)
+        finally:
+            governance.close_state()
+
+    fixed(studies[0], "a" * 64)
+    with pytest.raises(WardroundError, match="wardround-site permit"):
+        fixed(studies[1], "b" * 64)
+    unasked = run("permit", studies[1].digest, "-c", site)
+    assert unasked.status != 0
+    with pytest.raises(WardroundError, match="another set of patients"):
+        fixed(studies[1], "b" * 64)
+    permitted = run("permit", studies[1].digest[:8], "-c", site, "--yes")
+    assert permitted.status == 0, permitted.err
+    assert "the patients by which its row set differs from earlier ones" in permitted.out
+    fixed(studies[1], "b" * 64)
+    with pytest.raises(WardroundError, match="another set of patients"):
+        fixed(studies[2], "c" * 64)
+    assert run("audit", "verify", "-c", site).status == 0
 
 
 def test_a_title_cannot_command_the_terminal(site: Path, run: Run, waiting: Study) -> None:

@@ -20,6 +20,7 @@ from launch.queries.ask import QueryResult, ask
 from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
+from protocol.statistics.regression import fit
 from protocol.statistics.results import Figure, ResultTable
 from protocol.study.query import Cells
 from protocol.study.study import Study
@@ -33,9 +34,9 @@ from tasks.schema import PATIENT
 TASK = "breast_cancer"
 TABLES = registry.load(TASK).public_sites(None)
 PATIENTS = {site: len(table[PATIENT]) for site, table in TABLES.items()}
-RADIUS, TEXTURE, MALIGNANT = (
+RADIUS, TEXTURE, SMOOTHNESS, MALIGNANT = (
     np.concatenate([np.asarray(table[name], float) for table in TABLES.values()])
-    for name in ("mean_radius", "mean_texture", "malignant")
+    for name in ("mean_radius", "mean_texture", "mean_smoothness", "malignant")
 )
 PRICE = Price(epsilon=40.0)
 """So much that the noise is hardly a patient."""
@@ -47,6 +48,9 @@ QUESTIONS: dict[str, Question] = {
     ),
     "regression": analyses.glm(
         ABOUT, "malignant = 1", ("mean_radius:6/13/22", "mean_texture > 20")
+    ),
+    "numbers": analyses.glm(
+        ABOUT, "malignant = 1", ("mean_smoothness > 0.1",), numbers=("mean_texture:8",)
     ),
     "hazards": analyses.cox(
         ABOUT, "mean_radius:6/10/14/18/22", "malignant = 1", ("mean_texture > 20",)
@@ -71,6 +75,15 @@ def figure(of: QueryResult, title: str, row: str, column: str) -> Figure:
     cell = cells[found.columns.index(column)]
     assert isinstance(cell, Figure)
     return cell
+
+
+def test_a_number_has_about_the_slope_of_the_pooled_patients(
+    answered: dict[str, QueryResult],
+) -> None:
+    each = np.column_stack([np.ones(len(TEXTURE)), SMOOTHNESS > 0.1, TEXTURE])
+    wanted = fit("binomial", each, np.array([1.0, 0.0]), np.eye(2)[1 - MALIGNANT.astype(int)], 0.0)
+    slope = figure(answered["numbers"], "Coefficients", "mean_texture", "coefficient")
+    assert slope.value == pytest.approx(wanted.coefficients[2], abs=float(wanted.errors[2]))
 
 
 def test_a_table_one_is_of_the_pooled_patients(answered: dict[str, QueryResult]) -> None:
@@ -147,7 +160,8 @@ def test_it_is_stored_shown_and_tracked(answered: dict[str, QueryResult], name: 
     assert again.analysis == result
     page = of.page()
     assert ("<svg" in page) == (name != "table_one")
-    assert ("mean_texture &gt; 20" in page) == (name != "table_one")
+    factor = "mean_smoothness &gt; 0.1" if name == "numbers" else "mean_texture &gt; 20"
+    assert (factor in page) == (name != "table_one")
     assert "mean_texture > 20" not in page
     rows = list(csv.DictReader(io.StringIO(of.csv())))
     figures = [cell for one in result.tables for row in one.rows for cell in row.cells if cell]
@@ -193,6 +207,27 @@ def test_it_costs_what_its_tables_cost_as_a_query(name: str) -> None:
             "no product",
         ),
         (lambda: analyses.glm(ABOUT, "malignant = 1", ()), "1 to 7 different factors"),
+        (
+            lambda: analyses.glm(ABOUT, "mean_area > 600", (), numbers=("malignant",)),
+            "no number column",
+        ),
+        (
+            lambda: analyses.glm(
+                ABOUT, "malignant = 1", (), numbers=("mean_area",), weights="mean_area:4"
+            ),
+            "are different columns",
+        ),
+        (
+            lambda: analyses.glm(
+                ABOUT,
+                "malignant = 1",
+                ("mean_area", "mean_radius", "mean_texture"),
+                numbers=("mean_perimeter", "mean_smoothness", "mean_compactness"),
+                offset="mean_concavity",
+                weights="mean_symmetry",
+            ),
+            "1 to 5 different factors",
+        ),
         (
             lambda: analyses.glm(ABOUT, "malignant = 1", ("malignant = 1",)),
             "is outcome and factor",
@@ -270,6 +305,7 @@ def test_the_command_shows_tables_and_writes_page_and_csv(tmp_path: Path) -> Non
     words = [
         *("analyse", "glm", "--task", TASK, "--outcome", "malignant = 1", "--json"),
         *("--factors", "mean_radius:2,mean_texture > 20", "--references", "mean_texture > 20=yes"),
+        *("--numbers", "mean_smoothness:4", "--weights", "mean_area:2"),
         *("--output", str(tmp_path / "out")),
     ]
     result = CliRunner().invoke(app, words)

@@ -2,7 +2,8 @@
 
 `exact_references.json` holds the coefficients, standard errors, HC0 errors, deviance and AIC that
 statsmodels 0.15.0 finds on the pooled data with a column for each site (`GLM`, canonical links;
-`PHReg`, ties="breslow", strata=site, times rounded up to the joined intervals).
+`PHReg`, ties="breslow", strata=site, times rounded up to the joined intervals; its robust errors
+are of its `score_residuals`), and the concordance that lifelines 0.30.0 counts site by site.
 """
 
 from __future__ import annotations
@@ -51,6 +52,12 @@ QUESTIONS = {
     "cox": exact_cox(
         ABOUT, "mean_radius:6/12/14/16", "malignant = 1", "mean_texture + mean_smoothness"
     ),
+    "cox_offset": exact_cox(
+        ABOUT,
+        "mean_radius:6/12/14/16",
+        "malignant = 1",
+        "mean_texture + mean_smoothness + offset(mean_compactness)",
+    ),
 }
 
 
@@ -66,15 +73,17 @@ def test_an_exact_model_is_that_of_the_pooled_patients(name: str) -> None:
     answered, wanted = ask(QUESTIONS[name], PRICE), REFERENCES[name]
     assert column(answered, "coefficient") == pytest.approx(wanted["coefficients"], rel=1e-8)
     assert column(answered, "standard error") == pytest.approx(wanted["errors"], rel=1e-8)
-    if "robust" in wanted:
-        robust = column(answered, "robust standard error")
-        assert robust == pytest.approx(wanted["robust"], rel=1e-8)
+    robust = column(answered, "robust standard error")
+    assert robust == pytest.approx(wanted["robust"], rel=1e-8)
     assert answered.analysis is not None
     about = {row.label: row.cells[0] for row in answered.analysis.tables[1].rows}
     assert about["patients"] == Figure(569.0)
     if name != "gaussian_weights":
         assert isinstance(aic := about["AIC"], Figure)
         assert aic.value == pytest.approx(wanted["aic"], rel=1e-8)
+    if "concordance" in wanted:
+        assert isinstance(ordered := about["concordance, within sites and strata"], Figure)
+        assert ordered.value == pytest.approx(wanted["concordance"], rel=1e-8)
     assert "minus its own" in answered.outcome.uncovered
 
 

@@ -24,6 +24,7 @@ from protocol.errors import Code, WardroundError
 from protocol.statistics.results import Figure, ResultTable
 from protocol.study.exact_analysis import EXACT_TITLE
 from protocol.study.study import Study
+from server.rounds.round_loop import uncovered
 from tasks import registry
 from tasks.schema import PATIENT
 
@@ -96,6 +97,8 @@ def test_curves_take_one_exact_sum_and_say_so() -> None:
     assert EXACT_TITLE in study.title
     assert study.whole_roster
     assert "1 sums without noise" in cost(study)
+    assert "minus its own" in cost(study)
+    assert "iterate" not in cost(study) + uncovered(study)  # counts have none
     assert Study.parse(study.document) == study
 
 

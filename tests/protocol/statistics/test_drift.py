@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from protocol.statistics.drift import Comparison, compare
+from protocol.statistics.drift import Comparison, compare, compare_commonest
 from protocol.statistics.drift_tables import LARGE, drift_tables, verdict
 from protocol.statistics.noised_table import TOO_FEW, NoisedTable
 from protocol.statistics.results import Figure
@@ -98,6 +98,48 @@ def test_too_few_patients_are_compared_with_nothing() -> None:
     few = np.full(BINS + 1, 1.0)
     assert compare(table(few, 5.0), THEN, np.ones(BINS + 1), generator) is None
     assert compare(table(THEN, 5.0), few, np.full(BINS + 1, 400.0), generator) is None
+
+
+NEARLY_ONE = np.array([1194.0, 1, 0, 2, 0, 0, 1, 0, 0, 2, 0])
+"""A column that has hardly anything but one value."""
+
+
+@pytest.mark.parametrize(
+    ("others", "patients", "says"),
+    [
+        (6, 1200, "no sign of drift"),
+        (70, 1000, "warning"),
+        (250, 1000, "ALARM"),
+        (2, 60, "cannot tell"),
+    ],
+)
+def test_a_column_of_nearly_one_value_is_judged_by_it(
+    others: int, patients: int, says: str
+) -> None:
+    variances = np.full(11, 9.0)
+    now = np.zeros(11)
+    now[0], now[3:8] = patients - others, others / 5
+    reference = Reference(counts=tuple(NEARLY_ONE), variances=tuple(variances))
+    assert compare(table(now, 2.0), NEARLY_ONE, variances, np.random.default_rng(0)) is None
+    (summary, *shares) = drift_tables(
+        Drift(references=(reference,)), ["site"], [table(now, 2.0)]
+    ).tables
+    assert summary.rows[0].cells[-1] == says
+    assert len(shares) == 1
+
+
+def test_a_column_of_nearly_one_value_seldom_cries() -> None:
+    generator, cried = np.random.default_rng(4), []
+    p = NEARLY_ONE / NEARLY_ONE.sum()
+    for _ in range(RUNS):
+        now = generator.multinomial(1000, p) + generator.laplace(0, 2.0, len(p))
+        then = generator.multinomial(1200, p) + generator.normal(0, 3.0, len(p))
+        found = compare_commonest(
+            table(now, 2.0), then, np.full(len(p), 9.0), np.random.default_rng(1)
+        )
+        assert found is not None
+        cried.append(found.p < 0.05)
+    assert np.mean(cried) < 0.085
 
 
 def test_values_that_are_missing_now_are_drift() -> None:

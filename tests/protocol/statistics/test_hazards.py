@@ -89,7 +89,7 @@ def test_the_table_names_hazard_ratios_and_leaves_out_who_is_unknown() -> None:
     time = bins("days", *(WIDTH * np.arange(J + 1)), outside=True)
     axes = [SEX, bins("age", 30, 50, 70), holds("event"), time]
     analysis = Hazards(references=("0", "under 50"))
-    coefficients, numbers = hazard_tables(analysis, table(axes, whole)).tables
+    coefficients, numbers, foretold = hazard_tables(analysis, table(axes, whole)).tables
     assert [row.label for row in coefficients.rows] == ["sex: 1", "age: 50 or more"]
     for row, true in zip(coefficients.rows, TRUE, strict=True):
         assert isinstance(ratio := row.cells[0], Figure)
@@ -98,6 +98,11 @@ def test_the_table_names_hazard_ratios_and_leaves_out_who_is_unknown() -> None:
         assert ratio.low < np.exp(true) < ratio.high
     assert isinstance(number := numbers.rows[0].cells[0], Figure)
     assert number.value == 1500
+    found = {row.label: row.cells[0] for row in foretold.rows}
+    assert isinstance(ordered := found["concordance"], Figure)
+    assert ordered.value is not None
+    assert 0.55 < ordered.value < 0.75
+    assert "integrated Brier score" in found
 
 
 def test_no_events_are_diagnosed() -> None:
