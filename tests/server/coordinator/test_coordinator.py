@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from client.daemon import site
+from launch.demo.local_ports import free_port
 from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
@@ -35,7 +36,6 @@ from tests.server.hospitals import (
     Hospitals,
     credentials,
     deployed,
-    free_port,
     new_coordinator,
     study_of,
 )
