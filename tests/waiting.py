@@ -19,13 +19,14 @@ NEVER = 1e6
 """Seconds, for a time-out of the product that must not be what ends a call."""
 
 
-def until(true: Callable[[], object], what: str) -> None:
-    """Returns once it is true. Raises TimeoutError where it never is."""
+def until(true: Callable[[], object], what: str, *, pause: float = 0.02) -> None:
+    """Returns once it is true. pause: seconds from one question to the next, longer where asking
+    starts a process. Raises TimeoutError where it never is."""
     end = time.monotonic() + HUNG
     while not true():
         if time.monotonic() > end:
             raise TimeoutError(f"not within {HUNG:.0f} s: {what}")
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 class Calls:

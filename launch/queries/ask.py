@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.text import Text
 
 from launch.federations.deployment import RemoteFederation
-from launch.federations.inprocess import InProcessFederation
 from launch.queries.query_builder import USUAL, Price, build_query, cost
 from launch.queries.question import Question
 from launch.studies.permit import under_permit
@@ -137,6 +136,8 @@ def _here(question: Question, price: Price, where: Where) -> QueryResult:
             remedy="Give --credentials FILE, which the coordinator's operator made with "
             "`wardround coordinator account add`.",
         )
+    from launch.federations.inprocess import InProcessFederation  # PyTorch and Opacus: for sites
+
     tables = question.task.public_sites(data_root())
     study = build_query(question, _declared(question), price)
     progress = QueryProgress(study, where.console)

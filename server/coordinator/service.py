@@ -36,7 +36,6 @@ from server.enrolment.invitations import Invitations
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.enrolment.signing_key import signing_key
-from server.model.global_model import initial_weights
 from server.report.gates import failed, judged
 from server.review.decisions import FILE as DECISIONS
 from server.review.decisions import Decisions, JudgedStudy
@@ -339,6 +338,8 @@ class Coordinator:
                     f"which declares {sites[member.name].patients}.",
                     remedy="Build the study from what the coordinator says of its federation.",
                 )
+        from server.model.global_model import initial_weights  # PyTorch: not to wait for a study
+
         initial_weights(study, task)
 
     # --- inside ---

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,11 +50,13 @@ from server.report.earlier_studies import earlier_in_words
 from server.rounds.farewell import Farewell
 from server.rounds.listener import Reason
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import RoundLoop
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
 from server.tracking.summary import write_summary
 from server.transport.superlink import SuperLink
 from tasks import registry
+
+if TYPE_CHECKING:
+    from server.rounds.round_loop import RoundLoop
 
 _EVENTS, _ACCEPTED = "events.jsonl", "accepted.json"
 ATTEMPTS = "attempts.json"
@@ -401,6 +403,8 @@ class StudyRun:
         return StudyState.FINISHED, None
 
     def _rounds(self) -> RoundLoop:
+        from server.rounds.round_loop import RoundLoop  # PyTorch: not to wait for a study
+
         roster = self._services.roster
         identities = roster.keys(self.study)
         self._log("study-starts", title=self.study.title, account=self.submission.account)

@@ -7,7 +7,7 @@ escaped, since it is shown as Markdown in somebody's browser.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from protocol.identity import Identity, fingerprint
 from protocol.outcomes.binary import Binary
@@ -34,8 +34,10 @@ from server.outcome import Baselines, OpenedScores, Outcome
 from server.report import binary_evaluation, subgroups
 from server.report.privacy_statement import privacy_statement
 from tasks import registry
-from tasks.base import Task
 from tasks.schema import Schema
+
+if TYPE_CHECKING:
+    from tasks.base import Task
 
 LIMIT = 7900
 """Characters; MLflow keeps 8000 of a tag."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from launch.demo.local_ports import free_port
 from protocol.wire.messages import Standing
 from tests.attack.hostile import Hostile
-from tests.attack.ports import free_port
 from tests.attack.sites import SITES, Ring
 from tests.narrowing import instance
 

@@ -35,6 +35,9 @@ ASKED = (
     "federation=deployment federation.credentials=invitations/ada.credentials.json"
 )
 
+ASKING = 3.0
+"""Seconds between two questions that are a command each: it would take what others wait for."""
+
 
 def ran(folder: Path, words: list[str]) -> str:
     done = subprocess.run(
@@ -121,10 +124,10 @@ def north(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
         for hospital in hospitals:
             running.callback(hospital.starts("start").stop)
         status = ["wardround", "coordinator", "status", "--config", "coord", "--json"]
-        until(lambda: online(ran(folder, status)) == len(SITES), "the daemons")
+        until(lambda: online(ran(folder, status)) == len(SITES), "the daemons", pause=ASKING)
         asking = [script("wardround"), "run", *ASKED.split()]
         running.callback(GuardedProcess(asking, folder / "asking.log", cwd=folder).stop)
-        until(lambda: all(hospital.studies() for hospital in hospitals), "the study")
+        until(lambda: all(hospital.studies() for hospital in hospitals), "the study", pause=ASKING)
         yield hospitals[0]
 
 

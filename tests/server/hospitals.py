@@ -1,6 +1,5 @@
 """Four hospitals on this machine: the real site code and the real Fleet client, in threads."""
 
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -157,13 +156,6 @@ def study_of(patients: Mapping[str, int], *overrides: str) -> tuple[Study, dict[
 
 def new_coordinator(folder: Path, port: int = 0, tracking: str | None = None) -> CoordinatorConfig:
     return create(folder, ["127.0.0.1"], port, tracking, "Test")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def credentials(config: CoordinatorConfig, address: str, name: str) -> Path:

@@ -24,6 +24,7 @@ from client.daemon.watchdog import StatusReporter
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
+from launch.demo.local_ports import free_port
 from protocol.errors import Code, WardroundError
 from tests.waiting import HUNG, Calls, until
 
@@ -59,12 +60,6 @@ def get(port: int, path: str) -> tuple[int, str]:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_what_is_written_is_read_and_private(tmp_path: Path, board: StatusBoard) -> None:

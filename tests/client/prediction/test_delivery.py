@@ -25,10 +25,11 @@ from client.daemon.operations.backup import backup, restore
 from client.governance.governance import SiteGovernance
 from client.prediction.delivery import GIVE_UP_AFTER, deliver
 from client.prediction.state import PredictionState
+from launch.demo.local_ports import free_port
 from protocol.errors import Code, WardroundError
 from tests.client.cli.conftest import Run, run
 from tests.client.data.dicom.conftest import dcmtk, dicom3tools, orthanc
-from tests.client.data.dicom.receive.test_orthanc import free_port, pacs
+from tests.client.data.dicom.receive.test_orthanc import pacs
 from tests.client.data.dicom.receive.test_receiver_tls import certificates
 from tests.client.prediction.approvals import history, tell
 from tests.client.prediction.ward import allowing, chest_xray, indexed, site, with_radiographs

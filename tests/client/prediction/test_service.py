@@ -14,10 +14,11 @@ import pytest
 import yaml
 from pydicom import dcmread
 
+from launch.demo.local_ports import free_port
 from tests.client.cli.conftest import Run, run
 from tests.client.data.dicom.conftest import orthanc
 from tests.client.data.dicom.dicom_files import CANARIES
-from tests.client.data.dicom.receive.test_orthanc import free_port, pacs
+from tests.client.data.dicom.receive.test_orthanc import pacs
 from tests.client.data.dicom.running_receiver import Process
 from tests.client.prediction.test_delivery import XRAY, reported
 from tests.client.prediction.ward import allowing, site, with_radiographs

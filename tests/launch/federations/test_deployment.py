@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from launch.demo.local_ports import free_port
 from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
 from server.coordinator.journal import Journal
@@ -14,7 +15,7 @@ from server.enrolment.accounts import Accounts
 from server.enrolment.certificates import Pki
 from server.transport.superlink import SuperLink, SuperLinkConfig
 from tests.client.transport.connect_proxy import ConnectProxy
-from tests.server.hospitals import credentials, free_port, new_coordinator
+from tests.server.hospitals import credentials, new_coordinator
 from tests.waiting import HUNG
 
 NAME = "coordinator.invalid"

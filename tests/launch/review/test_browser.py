@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from launch.demo.child_process import script
+from launch.demo.local_ports import free_port
 from launch.tracking_server.coordinator_login import log_in
 from server.review.approval_watch import ApprovalWatch
 from server.tracking.mlflow_run import client_of
 from tests.browser import Browser
 from tests.launch.review.test_review import GATED, Consortium
 from tests.launch.tracking_server.federation import FederationMlflow
-from tests.server.hospitals import deployed, free_port
+from tests.server.hospitals import deployed
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow

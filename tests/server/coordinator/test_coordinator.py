@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from client.daemon import site
+from launch.demo.local_ports import free_port
 from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
@@ -35,7 +36,6 @@ from tests.server.hospitals import (
     Hospitals,
     credentials,
     deployed,
-    free_port,
     new_coordinator,
     study_of,
 )
@@ -506,3 +506,9 @@ def test_a_study_outlives_a_coordinator_that_is_killed(tmp_path: Path) -> None:
     assert len(noted.rounds) == len(set(noted.rounds)), "a round was run again"
     lost = [event for event in events if event["type"] == "lost"]
     assert len(lost) <= 2
+
+
+def test_a_coordinator_that_waits_for_a_study_has_not_loaded_pytorch() -> None:
+    code = "import sys, server.coordinator.service; print({'torch', 'mlflow'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

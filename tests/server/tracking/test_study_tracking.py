@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 
+from launch.demo.local_ports import free_port
 from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
 from server.coordinator import storage
@@ -18,7 +19,6 @@ from server.tracking import backlog, study_tracking
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
 from server.tracking.tracker import TrackingReceipt
 from tests.failing_disk import FAULTS, disk
-from tests.server.hospitals import free_port
 from tests.server.outcomes import CONFIGURATION, outcome, study
 from tests.server.tracking.patient import be_patient
 from tests.waiting import HUNG

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,16 +13,12 @@ from typing import Any
 import httpx
 from pydicom import dcmread
 
+from launch.demo.local_ports import free_port
 from tests.client.data.dicom.dicom_files import CANARIES, folder_of
 from tests.client.data.dicom.running_receiver import Process, site
 from tests.waiting import HUNG, until
 
 CASES = Path(__file__).parents[4] / "cases/imaging"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
