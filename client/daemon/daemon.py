@@ -57,8 +57,8 @@ _WAIT = 20.0
 _SLACK = 120.0
 """Seconds beyond its time after which a wait or an answer counts as hung."""
 _PERMANENT = frozenset({Code.TLS, Code.NODE_KEY, Code.FLWR_VERSION})
-"""Errors of the first connection that no waiting would cure. A clock, here or at the coordinator, is
-set right by NTP."""
+"""Errors of the first connection that no waiting would cure. A clock, here or at the coordinator,
+is set right by NTP."""
 
 
 class Daemon:

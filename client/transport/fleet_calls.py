@@ -178,8 +178,8 @@ def _refusal(answer: Response) -> WardroundError:
             return WardroundError(
                 Code.CLOCK,
                 f"This machine's clock differs from the coordinator's{off}.",
-                remedy="Set the clock that is wrong (NTP); more than five minutes are refused. It is "
-                "tried again.",
+                remedy="Set the clock that is wrong (NTP); more than five minutes are refused. "
+                "It is tried again.",
             )
         return WardroundError(
             Code.NODE_KEY,
