@@ -46,6 +46,7 @@ _TEXTS = ("_source_value", "_code", "_name", "_version", "standard_concept", "in
 _OPTIONAL = {
     "cdm_source": {"source_release_date": "DATE"},
     "visit_occurrence": {"visit_type_concept_id": "BIGINT"},
+    "drug_exposure": {"drug_exposure_start_datetime": "TIMESTAMP"},
 }
 """Columns, with their types, that shipped views read and a site may leave out."""
 _VISITS = {
