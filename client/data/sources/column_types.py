@@ -168,7 +168,7 @@ def inferred(
     left = {name: list(kinds) for name, kinds in candidates.items()}
     limit = f" LIMIT {_SAMPLE}"
     while candidates:
-        tried = {name: kinds[0] for name, kinds in left.items() if kinds}
+        tried = {name: kinds[0] for name, kinds in left.items() if kinds and kinds[0] is not TEXT}
         tests = [f"count(*) FILTER (WHERE {kind.misfit(name)})" for name, kind in tried.items()]
         texts = [f"max(length({quoted(name)}))" for name in left if name not in tried]
         counts = connection.execute(
