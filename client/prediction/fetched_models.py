@@ -42,9 +42,7 @@ def approved(config: SiteConfig) -> dict[str, OpenedEntry]:
     return {
         digest: one
         for digest, one in found.items()
-        if one is not None
-        and one.decision.verdict == "approved"
-        and not one.objection(digest, known)
+        if one is not None and not one.objection(digest, known)
     }
 
 

@@ -1,12 +1,12 @@
 """The shipped views: over OMOP, FHIR and files for tasks on health records, over the imaging
 index for tasks on images.
 
-A site writes `view: template:omop` or `view: template:fhir` in site.yaml; `wardround-site view`
-prints the whole text, to be copied and changed. Each has two parts: the source's names (omop/*.sql,
-fhir/*.sql with its ViewDefinitions, csv/*.sql), as the tables of a WITH, and the task's SELECT
-(task/*.sql), which is the same over all. Building blocks are stays.sql, which makes stays out of
-encounters and visits, window.sql, what was measured before a landmark, and sequence.sql, what was
-begun or done before one.
+A site writes `view: template:omop`, `template:fhir` or `template:csv` in site.yaml;
+`wardround-site view` prints the whole text, to be copied and changed. Each has two parts: the
+source's names (omop/*.sql, fhir/*.sql with its ViewDefinitions, csv/*.sql), as the tables of a
+WITH, and the task's SELECT (task/*.sql), which is the same over all. Building blocks are stays.sql,
+which makes stays out of encounters and visits, window.sql, what was measured before a landmark, and
+sequence.sql, what was begun or done before one.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def view(name: str, task: str) -> str:
 
 
 def kinds(task: str) -> tuple[str, ...]:
-    """The sources over which a view of the task is shipped, of `KINDS`: a missed appointment is no
-    visit of an OMOP CDM, and appointments and wards are common as a few tables of files."""
+    """The sources over which a view of the task is shipped, of `KINDS`: appointments and wards are
+    common as a few tables of files."""
     part = _SOURCE_PART.get(task)
     return tuple(kind for kind in KINDS if (_FOLDER / kind / f"{part}.sql").exists())
 

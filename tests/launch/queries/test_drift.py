@@ -103,7 +103,7 @@ def test_of_several_classes_each_probability_is_compared(tmp_path: Path) -> None
         "outcome": kind.model_dump(),
     }
     trained["evaluation"] |= {"bins": bins}
-    counts = kind.counts(said, DRAWN.integers(10, size=3000), bins)
+    counts = kind.counts(said, DRAWN.integers(10, size=3000).astype(np.float64), bins)
     done = replace(
         made_outcome(Study.model_validate(trained)),
         scores=OpenedScores(tuple(map(float, counts)), 4.0),

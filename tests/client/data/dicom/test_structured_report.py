@@ -128,7 +128,7 @@ def test_a_date_that_a_scanner_wrote_wrong_withholds_no_result(
 def test_a_map_of_a_slice_says_how_thick_that_is_and_no_more(
     said: dict[str, Any], thickness: float | None, tmp_path: Path, dicom3tools: Path
 ) -> None:
-    slice_ = {
+    slice_: dict[str, Any] = {
         "Modality": "CT",
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
         "PixelSpacing": [0.7, 0.7],

@@ -392,6 +392,7 @@ def test_every_task_on_records_has_both_templates() -> None:
     assert {task: templates.kinds(task) for task in records} == {
         task: (*both, "csv") if task == "deterioration" else both for task in records
     }
+    assert templates.kinds("no_show") == templates.KINDS
     with pytest.raises(WardroundError, match="breast_cancer"):
         templates.view("template:omop", "breast_cancer")
     with pytest.raises(WardroundError, match="template:hl7"):
