@@ -75,7 +75,13 @@ def _own_and_released(figures: dict[str, Any], metric: str) -> str:
 
 
 def predict(
-    model: Annotated[Path, typer.Option(help="The bundle: a file that `wardround export` wrote.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="NAME@approved, which the daemon fetches once site.yaml allows it; or a bundle: a "
+            "file that `wardround export` wrote."
+        ),
+    ],
     which: Annotated[str, typer.Option("--for", help="cohort, new, or an accession number.")],
     to: Annotated[
         Path | None,
@@ -103,13 +109,14 @@ def predict(
     Without --to, reports wait in the state folder until the PACS has them (`deliver`, `status`).
     With --follow, beside `receive` and under systemd, each picture is scored once it is ready.
 
-    Example: wardround-site predict --model heart.safetensors --for new --to scores.csv
+    Example: wardround-site predict --model heart_disease@approved --for new --to scores.csv
     """
     if follow:
         _follow(config, model, which, to, log)
         return
     from client.config.resource_limits import limit_threads
     from client.prediction.delivery import deliver as send
+    from client.prediction.fetched_models import bundle_file
     from client.prediction.scoring_run import run
     from client.prediction.state import PredictionState
 
@@ -118,7 +125,8 @@ def predict(
     with governing(config, "predict") as governance, PredictionState.open(site.state) as state:
         with progress_bars() as show:
             scoring = partial(show, "scoring")
-            done = run(site, governance.audit, state, model, which, to, scoring)
+            bundle = bundle_file(site, model)
+            done = run(site, governance.audit, state, bundle, which, to, scoring)
         if to is None:
             send(state, site)
     lines = [f"{done.scored} records scored by {done.model}. {done.use}"]
@@ -128,7 +136,7 @@ def predict(
     print_result("\n".join(map(printable, lines)), facts, as_json)
 
 
-def _follow(config: Path, model: Path, which: str, to: Path | None, log: Log) -> None:
+def _follow(config: Path, model: str, which: str, to: Path | None, log: Log) -> None:
     from client.prediction.selection import NEW
 
     if which != NEW or to is not None:
@@ -148,7 +156,7 @@ def _follow(config: Path, model: Path, which: str, to: Path | None, log: Log) ->
         configure(log)
         limit_threads(site.policy)
         with governing(config, "predict") as governance, PredictionState.open(site.state) as state:
-            event("following", site=site.site, model=model.name)
+            event("following", site=site.site, model=Path(model).name)
             service = PredictionService(config_path(config), model, governance.audit)
             service.follow(state, lambda: signal.sigtimedwait(signals, 1.0) is not None)
             event("stopped")

@@ -37,6 +37,7 @@ from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
 from client.log_events import event
+from client.prediction.fetched_models import FetchedModels
 from client.training.algorithm_state import sweep
 from client.transport.coordinator_clock import CoordinatorClock
 from client.transport.fleet_config import FleetConfig
@@ -137,6 +138,7 @@ class Daemon:
             }
             fleet = FleetConnection(fleet_config, news)
             stack.enter_context(fleet)
+            stack.enter_context(FetchedModels(config, fleet_config))
             workers = Workers(
                 partial(self._answer_unless_stopping, partial(_answer, fleet, site, reporter)),
                 policy.studies_at_once,

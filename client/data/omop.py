@@ -45,7 +45,9 @@ _TEXTS = ("_source_value", "_code", "_name", "_version", "standard_concept", "in
 """Endings of columns that are texts, whatever digits stand in them: a record number has zeros."""
 _OPTIONAL = {
     "cdm_source": {"source_release_date": "DATE"},
-    "visit_occurrence": {"visit_type_concept_id": "BIGINT"},
+    "visit_occurrence": {"visit_type_concept_id": "BIGINT", "visit_source_concept_id": "BIGINT"},
+    "observation": {"observation_source_concept_id": "BIGINT"},
+    "drug_exposure": {"drug_exposure_start_datetime": "TIMESTAMP"},
 }
 """Columns, with their types, that shipped views read and a site may leave out."""
 _VISITS = {

@@ -116,6 +116,8 @@ data:{_data(a.data)}
 # patients:
 #   files: {{index: patients.csv}}
 #   view: {_INDEX}
+#   # pacs is who a picture is of; where pictures state who issued their Patient IDs:
+#   # pseudonym(mrn, issuer := 'NORTH') AS pacs, the issuer as the pictures have it
 
 # Who objects to the use of their data: in no cohort, no picture and no query. Read anew before each
 # study and round; a list that cannot be read refuses every study. Identifiers are those by which

@@ -11,6 +11,7 @@ from client.config.site_config import SiteConfig
 from client.governance.audit import Audit
 from client.log_events import event
 from client.prediction.delivery import deliver
+from client.prediction.fetched_models import bundle_file
 from client.prediction.scoring_run import run
 from client.prediction.selection import NEW
 from client.prediction.state import PredictionState
@@ -21,11 +22,12 @@ _EVERY, _AFTER_ERROR = 3.0, 60.0
 
 
 class PredictionService:
-    """One bundle at one site. site.yaml is read each time, so that a model which is withdrawn
-    scores nobody from then on."""
+    """One model at one site. site.yaml is read each time, so that a model which is withdrawn scores
+    nobody from then on, and NAME@approved is the version that was approved last."""
 
-    def __init__(self, site_yaml: Path, bundle: Path, audit: Audit) -> None:
-        self._site_yaml, self._bundle, self._audit = site_yaml, bundle, audit
+    def __init__(self, site_yaml: Path, model: str, audit: Audit) -> None:
+        """model: as `fetched_models.bundle_file` has it."""
+        self._site_yaml, self._model, self._audit = site_yaml, model, audit
         self._next = 0.0
         self._trouble = ""
 
@@ -53,7 +55,8 @@ class PredictionService:
         deliver(state, config)
         if time.monotonic() < self._next:
             return
-        done = run(config, self._audit, state, self._bundle, NEW, None)
+        bundle = bundle_file(config, self._model)
+        done = run(config, self._audit, state, bundle, NEW, None)
         self._next, self._trouble = time.monotonic() + _EVERY, ""
         if done.scored:
             event("scored", model=done.model, count=done.scored, left_out=done.left_out)

@@ -33,6 +33,7 @@ from protocol.wire.flower_encoding import (
     DISK_FULL,
     NOTICE,
     OBJECT_LIMIT,
+    PART,
     REFUSED,
     WAIT,
     decoded,
@@ -121,6 +122,15 @@ class FleetCalls:
             raise _refusal(answer)
         self._notice = answer.headers.get(NOTICE, "")
         return decoded(response_type, answer.body), answer.headers
+
+    def part_of(self, line: HttpConnection, path: str, offset: int, length: int) -> Response:
+        """Bytes of a file that the coordinator has for this site: an answer of status 200, with
+        PART, or of 404. Raises WardroundError as `call` does."""
+        headers = {**self._version, **self._signature(), PART: f"{offset}/{length}"}
+        answer = line.call(path, b"", headers, self.config.call_timeout, length + 4096)
+        if answer.status not in (200, 404):
+            raise _refusal(answer)
+        return answer
 
     def node(self) -> Node:
         """Raises WardroundError(UNREACHABLE) while there is none."""

@@ -234,7 +234,8 @@ def start(
                 folder, signer = coordinator.undelivered, coordinator.signer
                 stack.enter_context(Settlement(folder, uri, signer, journal.delivered))
                 report = coordinator.unsigned_approvals
-                stack.enter_context(ApprovalWatch(coordinator.decisions, uri, report))
+                watch = ApprovalWatch(coordinator.decisions, coordinator.offers, uri, report)
+                stack.enter_context(watch)
             coordinator.serve(ending)
     except WardroundError as error:
         if log == "text":

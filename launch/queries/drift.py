@@ -142,28 +142,36 @@ def _answered(study: Study, query: Query, summary: Mapping[str, Any]) -> list[Re
 
 
 def _scores(study: Study, summary: Mapping[str, Any]) -> list[Released]:
-    """Of the last evaluation: scores whatever the label was, in fewer bins."""
+    """Of the last evaluation: scores whatever the label was, in fewer bins. One histogram for each
+    column of scores; none where a label may be missing, of whom the histogram would not tell."""
     if (opened := summary.get("scores")) is None:
         return []
     bins, of = study.evaluation.bins, study.outcome
     counts = np.array(opened["counts"], dtype=np.float64)
+    low, high = of.score_range
+    edges = np.linspace(low, high, bins + 1)
     match of:
         case Binary():
-            by_score, added = counts.reshape(2, bins).sum(axis=0), 2
+            by_score, added = counts.reshape(2, bins).sum(axis=0)[None], 2
         case Regression():
-            by_score, added = counts.reshape(bins, bins).sum(axis=0), bins
-        case Multiclass() | MultiLabel() | Ordinal() | EventCount() | TimeToEvent():
+            by_score, added = counts.reshape(bins, bins).sum(axis=0)[None], bins
+        case Multiclass() | Ordinal():
+            (by_score, edges), added = of.by_probability(counts, bins), 2
+        case MultiLabel() | EventCount() | TimeToEvent():
             return []
         case never:
             assert_never(never)
     joined = next(n for n in range(min(SCORE_BINS, bins), 0, -1) if bins % n == 0)
-    shares = by_score.reshape(joined, -1).sum(axis=1)
     variance = float(opened["variance"]) * added * bins / joined
-    low, high = of.score_range
-    edges = tuple(float(edge) for edge in np.linspace(low, high, joined + 1))
-    axis = Bins(column=PREDICTED + of.score_columns[0], edges=edges)
-    reference = Reference(counts=(*map(float, shares), 0.0), variances=(*[variance] * joined, 0.0))
-    return [Released(study.task.name, Cells(name=axis.column, axes=(axis,)), reference)]
+    found = []
+    for name, of_column in zip(of.score_columns, by_score, strict=True):
+        shares = of_column.reshape(joined, -1).sum(axis=1)
+        axis = Bins(column=PREDICTED + name, edges=tuple(map(float, edges[:: bins // joined])))
+        reference = Reference(
+            counts=(*map(float, shares), 0.0), variances=(*[variance] * joined, 0.0)
+        )
+        found.append(Released(study.task.name, Cells(name=axis.column, axes=(axis,)), reference))
+    return found
 
 
 def _content(file: Path) -> bytes:

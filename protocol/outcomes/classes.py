@@ -139,6 +139,13 @@ class ClassesKind(BaseKind):
     def confusion(self, opened: Counts, bins: int) -> list[list[float]]:
         return [[float(count) for count in row] for row in self._parts(opened, bins)[1]]
 
+    def by_probability(self, opened: Counts, bins: int) -> tuple[Counts, npt.NDArray[np.float64]]:
+        """(K, bins) patients by the probability of each class, whatever class they are of, and the
+        (bins + 1,) edges of the bins."""
+        by_class, _ = self._parts(opened, bins)
+        edges = np.linspace(0, 1, bins + 1) ** (1 / self._power)
+        return by_class.sum(axis=1), np.asarray(edges, dtype=np.float64)
+
     @property
     def _power(self) -> float:
         return math.log(2) / math.log(self.number)

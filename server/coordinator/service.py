@@ -39,6 +39,8 @@ from server.enrolment.signing_key import signing_key
 from server.report.gates import failed, judged
 from server.review.decisions import FILE as DECISIONS
 from server.review.decisions import Decisions, JudgedStudy
+from server.review.offers import FOLDER as MODELS
+from server.review.offers import Offers
 from server.review.registry_follower import UnsignedApproval
 from server.rounds.dry_run import dry_run
 from server.tracking.parameters import redacted
@@ -83,6 +85,7 @@ class Coordinator:
         self.decisions = Decisions(
             config.state / DECISIONS, Accounts(config.accounts), self.signer, self._judged
         )
+        self.offers = Offers(config.state / MODELS, self.signer.public_key)
         self._unsigned: tuple[UnsignedApproval, ...] = ()
         self._unwatched, self._decided = "", -1
         self._folder = config.state / "studies"
@@ -121,6 +124,7 @@ class Coordinator:
             self.link.mount(
                 CARD_PATH.rpartition("/")[0], InvitationApi(invited, self.roster, bundle)
             )
+            self.link.offer(self.config.state / MODELS)
             self.link.start()
         except BaseException:
             self._unlock()

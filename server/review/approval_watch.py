@@ -1,4 +1,5 @@
-"""Brings decisions to MLflow as they are taken, and finds approvals there that nobody signed."""
+"""Brings decisions to MLflow as they are taken, finds approvals there that nobody signed, and has
+the bundles of approved models offered to the sites."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Self
 
 from protocol.errors import WardroundError
 from server.review.decisions import Decisions
+from server.review.offers import Offers
 from server.review.registry_follower import UnsignedApproval, follow
 
 PAUSE = 20.0
@@ -23,10 +25,11 @@ class ApprovalWatch:
     """A thread of its own, inside `with`: MLflow may hang without holding anybody else up."""
 
     def __init__(
-        self, decisions: Decisions, uri: str, report: Report, pause: float = PAUSE
+        self, decisions: Decisions, offers: Offers, uri: str, report: Report, pause: float = PAUSE
     ) -> None:
         """uri: of MLflow. report: called after each look. pause: seconds between two."""
-        self._decisions, self._uri, self._report, self._pause = decisions, uri, report, pause
+        self._decisions, self._offers, self._uri = decisions, offers, uri
+        self._report, self._pause = report, pause
         self._found: tuple[UnsignedApproval, ...] = ()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="approvals", daemon=True)
@@ -44,6 +47,7 @@ class ApprovalWatch:
         try:
             history = self._decisions.history
             self._found = follow(self._uri, history)
+            self._offers.follow(self._uri, history)
         except WardroundError as error:
             self._report(self._found, error.message)
         except Exception as error:  # MLflow's own, whose text may quote an address with a password

@@ -37,6 +37,7 @@ from protocol.errors import Code, WardroundError
 from protocol.models.decision import DecisionHistory
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
+from protocol.wire.offered_models import PREFIX
 from protocol.wire.progress import WINDOW
 from protocol.wire.roster import RosterHistory
 from protocol.wire.sizes import BODY_LIMIT
@@ -54,6 +55,7 @@ from server.transport.acceptor import Acceptor
 from server.transport.event_log import EventLog
 from server.transport.fleet_run import FleetRun
 from server.transport.gateway import Application, Gateway
+from server.transport.offered_models import OfferedModels
 from server.transport.upload_slots import UploadSlots
 
 _M_MMAP_THRESHOLD = -3
@@ -207,6 +209,10 @@ class SuperLink:
         It sees the full path and must authenticate its callers itself. Mount before `start`.
         """
         self._gateway.mount(prefix, application)
+
+    def offer(self, folder: Path) -> None:
+        """Hands the bundles of approved models in `folder` to registered sites that ask."""
+        self.mount(PREFIX, OfferedModels(folder, self._state, self._events))
 
     def renew_certificate(self) -> None:
         """Reads certificate and key again; connections made from now on get the new ones."""

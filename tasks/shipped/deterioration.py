@@ -7,19 +7,22 @@ them, so that the unit of privacy stays the patient. Start is NEWS2.
 No public data has wards' vital signs and their hours. `public_sites` gives two landmarks, the 12th
 and the 24th hour, of the intensive-care stays of `icu_timeseries` (eICU demo, ODbL 1.0): its label
 is death in intensive care at any time, and what it says is how a model compares with NEWS2 there.
+They tell nothing of medicines and
+procedures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from protocol.study.study import Scalar
 from tasks.datasets import eicu
-from tasks.encoders import Hinge
+from tasks.encoders import Bands, Hinge
 from tasks.models.initialisation import LinearFromScore
 from tasks.published_scores import news2
 from tasks.schema import PATIENT, Column, Schema, Table
@@ -64,6 +67,41 @@ LABORATORY = (
     _latest("crp", "C-reactive protein", "mg/L", 0, 500, Hinge(high=10)),
 )
 """The latest of the 48 hours before the landmark."""
+MEDICINES = (
+    "antibacterial",
+    "antithrombotic",
+    "antiarrhythmic",
+    "bronchodilator",
+    "corticosteroid",
+    "diuretic",
+    "insulin",
+    "opioid",
+    "sedative",
+    "vasopressor",
+)
+PROCEDURES = ("dialysis", "imaging", "surgery", "transfusion", "ventilation")
+
+
+def _group(name: str, meaning: str, groups: tuple[str, ...]) -> Column:
+    return Column(name, meaning, "category", categories=groups, other=True)
+
+
+def _number_of(name: str, meaning: str) -> Column:
+    bands = Bands((1, 3, 6), usual=True)
+    return Column(name, meaning, high=200, flag_missing=False, encoder=bands)
+
+
+HISTORY = (
+    _group("medicine_1", "group of the latest medicine begun", MEDICINES),
+    _group("medicine_2", "the latest other group before it", MEDICINES),
+    _group("medicine_3", "the latest third group", MEDICINES),
+    _number_of("medicines", "medicines begun"),
+    _group("procedure_1", "group of the latest procedure", PROCEDURES),
+    _group("procedure_2", "the latest other group before it", PROCEDURES),
+    _number_of("procedures", "procedures begun"),
+)
+"""What was begun in the 48 hours before the landmark, the latest first."""
+_CATEGORIES = {column.name for column in HISTORY if column.kind == "category"}
 _HOURS_IN = Column(
     "hours_in",
     "hours since admission",
@@ -72,22 +110,33 @@ _HOURS_IN = Column(
     flag_missing=False,
     encoder=Hinge(high=24),
 )
+_KNOWN = (eicu.AGE, eicu.SEX, _HOURS_IN, *VITALS, *WORST, *LABORATORY)
+_LABEL = "1: died, moved to intensive care or had a cardiac arrest within 24 hours"
 
 
 class Deterioration(LinearFromScore):
-    """Logistic regression on deviations from normal ranges, beside NEWS2."""
+    """Logistic regression on deviations from normal ranges, beside NEWS2.
+
+    Option `history`: true adds what was begun in the 48 hours before, medicines and procedures by
+    group. The public data does not tell what that is worth, and every feature costs noise.
+    """
 
     name = "deterioration"
     title = "Death, intensive care or cardiac arrest within 24 hours, on a ward"
     licence = icu_timeseries.IcuTimeseries.licence
-    schema = Schema(
-        (eicu.AGE, eicu.SEX, _HOURS_IN, *VITALS, *WORST, *LABORATORY),
-        "deteriorated",
-        "1: died, moved to intensive care or had a cardiac arrest within 24 hours",
-    )
+    schema = Schema(_KNOWN, "deteriorated", _LABEL)
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
+        **LinearFromScore.choices,
+        "history": (False, True),
+    }
     downloads = icu_timeseries.IcuTimeseries.downloads
     parts = (news2, eicu)
     prevalence = 0.02
+
+    def __init__(self, **options: Scalar) -> None:
+        super().__init__(**options)
+        if self.options["history"]:
+            self.schema = Schema((*_KNOWN, *HISTORY), "deteriorated", _LABEL)
 
     def log_odds(self, table: Table) -> npt.NDArray[np.float64]:
         """(N,) log odds by NEWS2's points for the latest vital signs."""
@@ -97,15 +146,15 @@ class Deterioration(LinearFromScore):
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """Region -> two landmarks of each stay. Raises WardroundError: NO_DATA, MALFORMED_DATA."""
         regions = icu_timeseries.IcuTimeseries().public_sites(root)
-        return {region: _landmarks(table) for region, table in regions.items()}
+        return {region: _landmarks(table, self.schema.names) for region, table in regions.items()}
 
 
-def _landmarks(stays: Table) -> Table:
+def _landmarks(stays: Table, names: Sequence[str]) -> Table:
     """A row a stay and landmark, of the hourly values until then."""
     hourly = {series.name: series.values(stays) for series in icu_timeseries.SERIES}
     return {
         name: np.concatenate([_at(name, hour, stays, hourly) for hour in LANDMARKS])
-        for name in Deterioration.schema.names
+        for name in names
     }
 
 
@@ -126,6 +175,8 @@ def _at(
             return np.asarray(np.fmin.reduce(hourly[series][:, :hour], axis=1))
         case _ if name in stays:
             return np.asarray(stays[name])
+    if name in _CATEGORIES:
+        return np.full(len(stays[PATIENT]), None, dtype=object)
     return np.full(len(stays[PATIENT]), np.nan)
 
 

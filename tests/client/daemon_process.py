@@ -15,7 +15,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from client.governance.database import SiteState
 from tests.client.kill_points import arm
 from tests.waiting import HUNG
 
@@ -23,13 +25,16 @@ from tests.waiting import HUNG
 def run_command(
     arguments: Sequence[str], log: str, point: str | None, record: str, env: Mapping[str, str]
 ) -> None:
-    """In the child: the console script, its standard error in `log`."""
+    """In the child: the console script, its standard error in `log`. TODAY of `env` is what day it
+    is there."""
     os.environ.update(env)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 2)
     os.dup2(descriptor, 1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     arm(point, Path(record))
+    if today := env.get("TODAY"):
+        patch.object(SiteState, "today", lambda _: today).start()
     from client.cli.main import main
 
     sys.argv = ["wardround-site", *arguments]

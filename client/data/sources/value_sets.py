@@ -1,6 +1,8 @@
 """Value sets: codes of LOINC, SNOMED CT, ICD-10 and others that mean one thing, and all below.
 
-The shipped ones are in `client/data/sources/codes`; a site adds CSV files with the same header
+The shipped ones are in `client/data/sources/codes`; `tables/code_lists.csv` says of each where its
+codes are from, of what day it is, and whether they were compared with an edition (codes and names)
+or chosen by hand. A site adds CSV files with the same header
 (name,system,code,display), or ValueSets of FHIR with their expansion (.json). What lies below a
 code is known from the code itself where a category's code begins it (ICD, ATC), and else from the
 site's own vocabulary: `ancestors` in site.yaml, CSV files with the header

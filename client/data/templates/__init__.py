@@ -1,11 +1,12 @@
 """The shipped views: over OMOP, FHIR and files for tasks on health records, over the imaging
 index for tasks on images.
 
-A site writes `view: template:omop` or `view: template:fhir` in site.yaml; `wardround-site view`
-prints the whole text, to be copied and changed. Each has two parts: the source's names (omop/*.sql,
-fhir/*.sql with its ViewDefinitions, csv/*.sql), as the tables of a WITH, and the task's SELECT
-(task/*.sql), which is the same over all. Building blocks are stays.sql, which makes stays out of
-encounters and visits, and window.sql, what was measured before a landmark.
+A site writes `view: template:omop`, `template:fhir` or `template:csv` in site.yaml;
+`wardround-site view` prints the whole text, to be copied and changed. Each has two parts: the
+source's names (omop/*.sql, fhir/*.sql with its ViewDefinitions, csv/*.sql), as the tables of a
+WITH, and the task's SELECT (task/*.sql), which is the same over all. Building blocks are stays.sql,
+which makes stays out of encounters and visits, window.sql, what was measured before a landmark, and
+sequence.sql, what was begun or done before one.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _SOURCE_PART = {
     "deterioration": "ward",
     "no_show": "appointments",
 }
-_DEFINITIONS = {"ward": "icu"}
-"""Parts over FHIR that read the resources of another."""
+_DEFINITIONS = {"ward": ("icu", "medicines"), "readmission": ("readmission", "medicines")}
+"""Folders of the resources that a part over FHIR reads, where it is not the one of its name."""
 _FOLDER = Path(__file__).parent
 TASKS = tuple(_SOURCE_PART)
 IMAGE_TASKS = ("chest_xray", "dicom_dose")
@@ -57,8 +58,8 @@ def view(name: str, task: str) -> str:
 
 
 def kinds(task: str) -> tuple[str, ...]:
-    """The sources over which a view of the task is shipped, of `KINDS`: a missed appointment is no
-    visit of an OMOP CDM, and only appointments are common as two tables of files."""
+    """The sources over which a view of the task is shipped, of `KINDS`: appointments and wards are
+    common as a few tables of files."""
     part = _SOURCE_PART.get(task)
     return tuple(kind for kind in KINDS if (_FOLDER / kind / f"{part}.sql").exists())
 
@@ -72,5 +73,7 @@ def _text(name: str) -> str:
 def definitions(task: str) -> tuple[Path, ...]:
     """The ViewDefinitions that the task's view over FHIR reads."""
     part = _SOURCE_PART.get(task, "")
-    folder = _DEFINITIONS.get(part, part)
-    return tuple(sorted((_FOLDER / "fhir" / folder).glob("*.json"))) if part else ()
+    folders = _DEFINITIONS.get(part, (part,)) if part else ()
+    return tuple(
+        path for name in folders for path in sorted((_FOLDER / "fhir" / name).glob("*.json"))
+    )

@@ -19,6 +19,7 @@ from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.outcomes.binary import histogram
+from protocol.outcomes.multiclass import Multiclass
 from protocol.privacy.query_noise import share
 from protocol.statistics.analyses import analyse
 from protocol.study.query import Bins, Cells, Scored
@@ -26,6 +27,7 @@ from protocol.study.study import Study
 from server.answers.analysis_page import page
 from server.outcome import OpenedScores, Outcome
 from server.tracking.summary import write_summary
+from tasks import registry
 from tests.server.outcomes import outcome as made_outcome
 from tests.server.outcomes import study as trained_study
 
@@ -89,6 +91,31 @@ def test_scores_are_compared_with_those_of_the_study_that_trained_the_model(trai
     shown = page(replace(made_outcome(trained_study()), study=study, scores=None), other)
     assert "ALARM" in shown
     assert "2026-07 to 2026-09" in shown
+
+
+def test_of_several_classes_each_probability_is_compared(tmp_path: Path) -> None:
+    """In the bins of the evaluation, which are narrow where a class is unlikely."""
+    kind, bins = Multiclass(classes=10), 32
+    said = DRAWN.dirichlet(np.full(10, 0.3), size=3000)
+    task = registry.load("digits")
+    trained = trained_study().model_dump() | {
+        "task": registry.reference_to(task).model_dump(),
+        "outcome": kind.model_dump(),
+    }
+    trained["evaluation"] |= {"bins": bins}
+    counts = kind.counts(said, DRAWN.integers(10, size=3000).astype(np.float64), bins)
+    done = replace(
+        made_outcome(Study.model_validate(trained)),
+        scores=OpenedScores(tuple(map(float, counts)), 4.0),
+    )
+    released = histograms_of(stored(done, tmp_path / "classes"))
+    assert [one.cells.columns for one in released] == [(f"predicted_score_{k}",) for k in range(10)]
+    for k, one in enumerate(released):
+        (axis,) = one.cells.axes
+        assert isinstance(axis, Bins)
+        assert one.reference.counts == (*np.histogram(said[:, k], axis.edges)[0], 0.0)
+        assert one.reference.variances == (4.0 * 2 * 2,) * SCORE_BINS + (0.0,)
+    asked(drift(Question.about("digits"), PERIOD, released))
 
 
 def test_a_query_that_is_about_no_model_keeps_the_identity_it_had() -> None:

@@ -74,7 +74,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             made.train("seed=1", *GATED)
             coordinator = here.coordinator
             report = coordinator.unsigned_approvals
-            with ApprovalWatch(coordinator.decisions, url, report, pause=1.0):
+            with ApprovalWatch(coordinator.decisions, coordinator.offers, url, report, pause=1.0):
                 yield Desk(made, mlflow)
 
 

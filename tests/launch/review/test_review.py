@@ -11,8 +11,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from client.config import known_reviewers
 from client.config.site_decisions import SiteDecisions
 from client.enrolment.decision_feed import DecisionFeed
+from client.prediction.fetched_models import FOLDER, FetchedModels, bundle_file
 from client.transport.fleet_config import FleetConfig
 from client.transport.fleet_connection import FleetConnection
 from launch.cli.main import app
@@ -22,6 +24,7 @@ from protocol.errors import Code, WardroundError
 from protocol.models.bundle import Bundle
 from protocol.models.decision import Keys
 from protocol.wire.flower_encoding import DECISIONS
+from protocol.wire.offered_models import file_of
 from server.coordinator import setup
 from server.enrolment.account_terms import Role
 from server.enrolment.accounts import Accounts, issue
@@ -121,7 +124,8 @@ def all_of_it(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
         made.train(*SHUT)
         coordinator = here.coordinator
         report = coordinator.unsigned_approvals
-        with ApprovalWatch(coordinator.decisions, server.url, report, pause=1.0):
+        decisions, offers = coordinator.decisions, coordinator.offers
+        with ApprovalWatch(decisions, offers, server.url, report, pause=1.0):
             yield made
 
 
@@ -147,6 +151,7 @@ def test_a_reviewer_approves_and_a_hospital_is_told(all_of_it: Consortium, tmp_p
     config = site(tmp_path, {"models": {bundle.digest: {}}})
     signer = made.here.coordinator.signer.public_key.hex()
     config.coordinator.root_certificate.with_name("coordinator-signing-key.pub").write_text(signer)
+    known_reviewers.reviewers_file(config).write_bytes(known_reviewers.text(said))
     decisions = SiteDecisions(config)
     name = made.here.hospitals.names[0]
     fleet = FleetConfig(
@@ -162,9 +167,21 @@ def test_a_reviewer_approves_and_a_hospital_is_told(all_of_it: Consortium, tmp_p
             return decisions.now().number
 
         until(lambda: number() == 1, "the hospital hears of the approval")
+        fetched = FetchedModels(config, fleet)
+
+        def bundles() -> list[str]:
+            fetched.look()
+            return [path.name for path in (config.state / FOLDER).iterdir()]
+
+        until(lambda: bundles() == [f"{bundle.digest}.safetensors"], "the model itself comes")
+        come = bundle_file(config, "cancer@approved")
+        assert Bundle.read(come, made.here.coordinator.signer.public_key).digest == bundle.digest
         assert made.refuses("raoul", "reject").code is Code.USAGE
         assert made.decides("raoul", "withdraw", reason="inputs changed").exit_code == 0
         until(lambda: number() == 2, "the hospital hears of the withdrawal")
+        assert bundles() == [], "a withdrawn model goes"
+        offered = file_of(made.here.config.state / FOLDER, bundle.digest)
+        until(lambda: not offered.exists(), "the coordinator offers it no more")
     assert decisions.turned_down(bundle.digest) == "raoul has withdrawn it"
     until(lambda: "approved" not in made.aliases(), "the alias goes")
     with pytest.raises(WardroundError, match="none of cancer is approved"):

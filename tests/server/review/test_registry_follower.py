@@ -21,6 +21,7 @@ from protocol.models.decision import (
 )
 from protocol.models.record import RECORD
 from server.review.approval_watch import PAUSE, ApprovalWatch
+from server.review.offers import Offers
 from server.review.registry_follower import UNSIGNED, VERDICT, UnsignedApproval, follow
 from server.tracking import registered_model
 from server.tracking.mlflow_run import CANDIDATE, client_of
@@ -197,11 +198,12 @@ def test_the_watch_says_what_it_finds_and_when_it_cannot_look(
     server: MlflowServer, client: Any, tmp_path: Path
 ) -> None:
     decisions, told = Reviewed(tmp_path).decisions, list[tuple[tuple[UnsignedApproval, ...], str]]()
-    with ApprovalWatch(decisions, server.url, lambda *of: told.append(of), pause=0.1):
+    offers = Offers(tmp_path / "models", KEY.public_key)
+    with ApprovalWatch(decisions, offers, server.url, lambda *of: told.append(of), pause=0.1):
         until(lambda: told, "a first look")
         client.set_registered_model_alias(MODEL, APPROVED, "1")
         until(lambda: told[-1][0] == (UnsignedApproval(MODEL, "1"),), "it is found")
     assert PAUSE < 60, "the alias is told within a minute"
-    away = ApprovalWatch(decisions, "http://127.0.0.1:9", lambda *of: told.append(of))
+    away = ApprovalWatch(decisions, offers, "http://127.0.0.1:9", lambda *of: told.append(of))
     away.look()
     assert told[-1][1] == "MLflow does not answer (MlflowException)"

@@ -66,6 +66,8 @@ def influence_map(
                 version=model.version,
             ),
         )
+        if "ImageOrientationPatient" in image and not image.get("SliceThickness"):
+            image.SliceThickness = image.SpacingBetweenSlices  # a slice has one, in a Segmentation
         shares = back_projected(influence, image).astype(np.float32) / 255
         made = Segmentation(
             source_images=[image],
@@ -89,6 +91,9 @@ def influence_map(
         )
         made.ContentDate, made.ContentTime = DA(when.date()), TM(f"{when:%H%M%S}")
         made.PatientOrientation = image.get("PatientOrientation") or ""
+        for measures in made.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence", ()):
+            if "SpacingBetweenSlices" not in image:  # highdicom makes one up for a single slice
+                measures.pop("SpacingBetweenSlices", None)
         buffer = io.BytesIO()
         made.save_as(buffer, enforce_file_format=True)
         return str(made.SOPInstanceUID), buffer.getvalue()

@@ -1,4 +1,16 @@
 -- The first stay in intensive care of every adult, out of a FHIR R4 export.
+WITH RECURSIVE
+-- include fhir/segments.sql
+coding AS (
+  SELECT system, code, any_value(display) AS display, count(*) AS times FROM (
+    SELECT system, code, display FROM encounter_code
+    UNION ALL BY NAME SELECT system, code FROM location_code
+    UNION ALL BY NAME SELECT system, code, display FROM condition
+    UNION ALL BY NAME SELECT system, code FROM observation
+    UNION ALL BY NAME SELECT system, code FROM treatment
+  ) GROUP BY ALL
+),
+-- include fhir/meaning.sql
 -- include fhir/intensive.sql
 -- include icu_stays.sql
 observed AS (  -- a result once, however many codings it has

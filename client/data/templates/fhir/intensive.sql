@@ -1,15 +1,4 @@
-WITH RECURSIVE
--- include fhir/segments.sql
-coding AS (
-  SELECT system, code, any_value(display) AS display, count(*) AS times FROM (
-    SELECT system, code, display FROM encounter_code
-    UNION ALL BY NAME SELECT system, code FROM location_code
-    UNION ALL BY NAME SELECT system, code, display FROM condition
-    UNION ALL BY NAME SELECT system, code FROM observation
-    UNION ALL BY NAME SELECT system, code FROM treatment
-  ) GROUP BY ALL
-),
--- include fhir/meaning.sql
+-- Stays in hospital and in intensive care. From `moment`, `hospital_segment` and `meaning`.
 intensive AS (  -- encounters of that kind, and spans in a place of that kind
   SELECT c.encounter AS id, CAST(NULL AS VARCHAR) AS started, CAST(NULL AS VARCHAR) AS ended
   FROM encounter_code c

@@ -7,13 +7,7 @@ about_visit AS (  -- Coverage is not part of a usual export: map your own
   SELECT id AS visit, CAST(NULL AS VARCHAR) AS payer, CAST(NULL AS VARCHAR) AS specialty_name
   FROM encounter
 ),
-product AS (  -- what a request names itself, or the Medication that it refers to
-  SELECT id AS request, text, system, code, display FROM medication WHERE product IS NULL
-  UNION ALL
-  SELECT m.request, p.text, p.system, p.code, p.display
-  FROM (SELECT DISTINCT id AS request, product FROM medication) m
-  JOIN medication_product p ON p.id = m.product
-),
+-- include fhir/product.sql
 coding AS (
   SELECT system, code, any_value(display) AS display, count(*) AS times FROM (
     SELECT system, code, display FROM condition UNION ALL BY NAME SELECT system, code FROM observation

@@ -1,4 +1,18 @@
--- Hospital stays, results and arrests of every patient, out of a FHIR R4 export.
+-- Hospital stays, results, medicines and procedures of every patient, out of a FHIR R4 export.
+WITH RECURSIVE
+-- include fhir/segments.sql
+-- include fhir/product.sql
+coding AS (
+  SELECT system, code, any_value(display) AS display, count(*) AS times FROM (
+    SELECT system, code, display FROM encounter_code
+    UNION ALL BY NAME SELECT system, code FROM location_code
+    UNION ALL BY NAME SELECT system, code, display FROM condition
+    UNION ALL BY NAME SELECT system, code FROM observation
+    UNION ALL BY NAME SELECT system, code FROM treatment
+    UNION ALL BY NAME SELECT system, code, display FROM product
+  ) GROUP BY ALL
+),
+-- include fhir/meaning.sql
 -- include fhir/intensive.sql
 observed AS (  -- a result once, however many codings it has; of a day without a time, known after it
   SELECT o.patient, m.name, m.display, o.value, coalesce(o.code_of_unit, o.unit) AS unit,
@@ -14,4 +28,16 @@ arrested AS (
     UNION ALL SELECT patient, system, code, at_time FROM treatment) c
   JOIN meaning m ON m.code_id = c.system || ' ' || c.code
   WHERE m.name = 'cardiac_arrest'
+),
+event AS (  -- what was begun or done; of a day without a time, known after it
+  SELECT e.kind, e.patient, e.event,
+    coalesce(instant(e.at_time), CAST(calendar_day(e.at_time) + 1 AS TIMESTAMPTZ)) AS at_time,
+    substr(m.name, length(e.kind) + 2) AS name
+  FROM (
+    SELECT DISTINCT 'medicine' AS kind, m.patient, m.id AS event, m.at_time,
+      p.system || ' ' || p.code AS code_id
+    FROM medication m LEFT JOIN product p ON p.request = m.id
+    UNION
+    SELECT 'procedure', patient, id, at_time, system || ' ' || code FROM treatment
+  ) e LEFT JOIN meaning m ON m.code_id = e.code_id AND starts_with(m.name, e.kind || ':')
 ),

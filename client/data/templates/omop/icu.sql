@@ -1,4 +1,13 @@
 -- The first stay in intensive care of every adult, out of an OMOP CDM 5.4.
+WITH RECURSIVE
+-- include omop/segments.sql
+used AS (
+  SELECT condition_concept_id AS concept_id FROM condition_occurrence
+  UNION SELECT condition_source_concept_id FROM condition_occurrence
+  UNION SELECT measurement_concept_id FROM measurement
+  UNION SELECT procedure_concept_id FROM procedure_occurrence
+),
+-- include omop/meaning.sql
 -- include omop/intensive.sql
 -- include icu_stays.sql
 observed AS (  -- a measurement without a time of the day of admission counts as made then

@@ -1,12 +1,4 @@
-WITH RECURSIVE
--- include omop/segments.sql
-used AS (
-  SELECT condition_concept_id AS concept_id FROM condition_occurrence
-  UNION SELECT condition_source_concept_id FROM condition_occurrence
-  UNION SELECT measurement_concept_id FROM measurement
-  UNION SELECT procedure_concept_id FROM procedure_occurrence
-),
--- include omop/meaning.sql
+-- Stays in hospital and in intensive care. From `hospital_segment` and `meaning`.
 intensive AS (  -- 32037: intensive care
   SELECT 32037 AS concept_id
   UNION SELECT descendant_concept_id FROM concept_ancestor WHERE ancestor_concept_id = 32037

@@ -1,4 +1,14 @@
--- Hospital stays, results and arrests of every patient, out of an OMOP CDM 5.4.
+-- Hospital stays, results, medicines and procedures of every patient, out of an OMOP CDM 5.4.
+WITH RECURSIVE
+-- include omop/segments.sql
+used AS (
+  SELECT condition_concept_id AS concept_id FROM condition_occurrence
+  UNION SELECT condition_source_concept_id FROM condition_occurrence
+  UNION SELECT measurement_concept_id FROM measurement
+  UNION SELECT procedure_concept_id FROM procedure_occurrence
+  UNION SELECT drug_concept_id FROM drug_exposure
+),
+-- include omop/meaning.sql
 -- include omop/intensive.sql
 observed AS (  -- of a day without a time: known after it
   SELECT CAST(m.person_id AS VARCHAR) AS patient, n.name, n.display, m.value_as_number AS value,
@@ -22,4 +32,19 @@ arrested AS (
     coalesce(instant(p.procedure_datetime), CAST(p.procedure_date AS TIMESTAMPTZ))
   FROM procedure_occurrence p JOIN meaning n ON n.code_id = p.procedure_concept_id
   WHERE n.name = 'cardiac_arrest'
+),
+event AS (  -- what was begun or done; of a day without a time, known after it
+  SELECT e.kind, CAST(e.person_id AS VARCHAR) AS patient, e.event,
+    coalesce(instant(e.moment), CAST(e.day + 1 AS TIMESTAMPTZ)) AS at_time,
+    substr(n.name, length(e.kind) + 2) AS name
+  FROM (
+    SELECT 'medicine' AS kind, person_id, drug_exposure_id AS event,
+      drug_exposure_start_datetime AS moment, drug_exposure_start_date AS day,
+      drug_concept_id AS concept_id
+    FROM drug_exposure
+    UNION ALL
+    SELECT 'procedure', person_id, row_number() OVER (), procedure_datetime, procedure_date,
+      procedure_concept_id
+    FROM procedure_occurrence
+  ) e LEFT JOIN meaning n ON n.code_id = e.concept_id AND starts_with(n.name, e.kind || ':')
 ),

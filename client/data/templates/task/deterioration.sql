@@ -23,6 +23,7 @@ wanted (name, feature, unit, factor, hours) AS (
     ('glucose', 'glucose', 'mg/dL', 1.0, 48),
     ('crp', 'crp', 'mg/L', 1.0, 48)
 ),
+recalled (kind, hours) AS (VALUES ('medicine', 48), ('procedure', 48)),
 ward AS (  -- of adults; without times of day, from the first midnight to the last
   SELECT s.stay, s.patient, p.sex, s.died,
     CAST(date_sub('year', p.birth, s.started_earliest) AS DOUBLE) AS age,
@@ -53,6 +54,7 @@ landmark AS (  -- two weeks of them at most; none after the end, or the first of
     < least(coalesce(w.stop, CAST(covered.until + 1 AS TIMESTAMPTZ)), o.at_time)
 ),
 -- include window.sql
+-- include sequence.sql
 outcome AS (  -- unknown where records end before the 24 hours do, or a death has no date
   SELECT l.landmark, CASE
       WHEN l.onset <= l.at + INTERVAL 24 HOUR THEN 1.0
@@ -86,9 +88,15 @@ SELECT l.patient, l.age, l.sex, l.hours_in,
   max(w.last) FILTER (w.feature = 'albumin') AS albumin,
   max(w.last) FILTER (w.feature = 'glucose') AS glucose,
   max(w.last) FILTER (w.feature = 'crp') AS crp,
+  any_value(m.groups[1]) AS medicine_1, any_value(m.groups[2]) AS medicine_2,
+  any_value(m.groups[3]) AS medicine_3, CAST(coalesce(any_value(m.events), 0) AS DOUBLE) AS medicines,
+  any_value(p.groups[1]) AS procedure_1, any_value(p.groups[2]) AS procedure_2,
+  CAST(coalesce(any_value(p.events), 0) AS DOUBLE) AS procedures,
   any_value(o.deteriorated) AS deteriorated, CAST(l.at AS DATE) AS day
 FROM landmark l
 JOIN outcome o USING (landmark)
 LEFT JOIN windowed w USING (landmark)
+LEFT JOIN sequenced m ON m.landmark = l.landmark AND m.kind = 'medicine'
+LEFT JOIN sequenced p ON p.landmark = l.landmark AND p.kind = 'procedure'
 GROUP BY l.landmark, l.patient, l.age, l.sex, l.hours_in, l.at
 ORDER BY l.patient, l.at

@@ -114,3 +114,38 @@ def test_a_date_that_a_scanner_wrote_wrong_withholds_no_result(
             assert (str(report.get(name)) if name in report else None) == value
         checked = subprocess.run([dicom3tools, made], capture_output=True, text=True)
         assert "Error" not in checked.stderr, checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "thickness"),
+    [
+        ({"SliceThickness": 5}, 5),
+        ({"SliceThickness": 5, "SpacingBetweenSlices": 4}, 5),
+        ({"SpacingBetweenSlices": 4}, 4),
+        ({}, None),
+    ],
+)
+def test_a_map_of_a_slice_says_how_thick_that_is_and_no_more(
+    said: dict[str, Any], thickness: float | None, tmp_path: Path, dicom3tools: Path
+) -> None:
+    slice_: dict[str, Any] = {
+        "Modality": "CT",
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
+        "PixelSpacing": [0.7, 0.7],
+        "ImagePositionPatient": [0, 0, 0],
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "FrameOfReferenceUID": "1.2.3.4",
+    }
+    file = written(radiograph(0, **slice_, **said), tmp_path / "image.dcm")
+    influence = np.full((28, 28), 200, dtype=np.uint8)
+    if thickness is None:  # none may be made up, and a Segmentation of a slice needs one
+        with pytest.raises(WardroundError):
+            influence_map(file, MODEL, influence, NOW)
+        return
+    _, content = influence_map(file, MODEL, influence, NOW)
+    (made := tmp_path / "made.dcm").write_bytes(content)
+    (measures,) = dcmread(made).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert measures.SliceThickness == thickness
+    assert measures.get("SpacingBetweenSlices") == said.get("SpacingBetweenSlices")
+    checked = subprocess.run([dicom3tools, made], capture_output=True, text=True)
+    assert "Error" not in checked.stderr, checked.stderr

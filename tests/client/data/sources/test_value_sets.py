@@ -3,7 +3,9 @@ that the site brings."""
 
 from __future__ import annotations
 
+import csv
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,22 @@ from protocol.errors import Code, WardroundError
 
 SNOMED = "http://snomed.info/sct"
 ICD10, ICD10CM = "http://hl7.org/fhir/sid/icd-10", "http://hl7.org/fhir/sid/icd-10-cm"
+
+
+def test_every_shipped_list_names_the_source_and_the_date_of_its_codes() -> None:
+    table = value_sets.SHIPPED.parent / "tables" / "code_lists.csv"
+    with table.open(encoding="utf-8", newline="") as file:
+        told = list(csv.DictReader(file))
+    shipped = {
+        (path.name, row[1])
+        for path in value_sets.SHIPPED.iterdir()
+        for row in value_sets.read(path)
+    }
+    assert sorted(shipped) == sorted((row["list"], row["system"]) for row in told)
+    for row in told:
+        assert len(row["source"]) > 10
+        assert date.fromisoformat(row["date"]) >= date(2026, 11, 27)
+        assert row["compared"] in ("yes", "no")
 
 
 def sets_of(system: str, code: str, own: tuple[Path, ...] = (), *ancestors: Path) -> set[str]:
@@ -72,7 +90,8 @@ def test_what_is_no_code_of_diabetes(system: str, code: str) -> None:
 
 
 def test_atc_is_a_hierarchy_of_prefixes() -> None:
-    assert sets_of("http://fhir.de/CodeSystem/bfarm/atc", "A10AB01") == {"drug:insulin"}
+    both = {"drug:insulin", "medicine:insulin"}
+    assert sets_of("http://fhir.de/CodeSystem/bfarm/atc", "A10AB01") == both
     assert sets_of("http://www.whocc.no/atc", "A10BA02") == {"drug:metformin"}
 
 

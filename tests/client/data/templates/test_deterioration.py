@@ -1,9 +1,12 @@
-"""Deterioration on generated wards: OMOP and FHIR give what a computation apart from SQL gives."""
+"""Deterioration on generated wards: OMOP, FHIR and files give what a computation apart from
+SQL gives."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +18,23 @@ from client.data.view_reader import read
 from protocol.study.study import Evaluation
 from tasks import registry
 from tasks.schema import Table
-from tests.client.data.clinical_facts import Person, Result, Visit, write_fhir, write_omop
+from tests.client.data.clinical_facts import (
+    Person,
+    Result,
+    Visit,
+    write_fhir,
+    write_omop,
+    write_ward,
+)
 
 CODES = {"heart_rate": ("8867-4", "/min"), "spo2": ("59408-5", "%"), "crp": ("1988-5", "mg/L")}
+MEDICINES = {
+    "J01CA04": "antibacterial",
+    "N02AA01": "opioid",
+    "C03CA01": "diuretic",
+    "A02BC01": "other",
+}
+PROCEDURES = {"108241001": "dialysis", "387713003": "surgery", "71388002": "other"}
 HOURS = {"heart_rate": 24, "spo2": 24, "crp": 48}
 _DAY = timedelta(days=1)
 
@@ -47,7 +64,11 @@ def wards(seed: int, patients: int = 30) -> list[Person]:
                     to="dead" if end == "dead" else "home",
                     icu=(_text(when), _text(stop)) if end == "icu" else None,
                     results=results,
-                    procedures=(("89666000", _text(when)),) if end == "arrest" else (),
+                    procedures=(
+                        *([("89666000", _text(when))] if end == "arrest" else []),
+                        *_some(draw, PROCEDURES, start, stop),
+                    ),
+                    medicines=_some(draw, MEDICINES, start, stop),
                 )
             )
             if end == "dead":
@@ -62,18 +83,27 @@ def _within(draw: np.random.Generator, start: datetime, stop: datetime) -> datet
     return start + timedelta(minutes=int(draw.integers(0, int((stop - start).seconds / 60) + 1)))
 
 
+def _some(
+    draw: np.random.Generator, codes: Mapping[str, str], start: datetime, stop: datetime
+) -> tuple[tuple[str, str], ...]:
+    """Up to five of the codes, at any time; of the last one only the day is known."""
+    chosen = draw.choice(list(codes), int(draw.integers(0, 6)))
+    at = [_text(_within(draw, start, stop)) for _ in chosen]
+    return tuple(zip(map(str, chosen), [*at[:-1], *(when[:10] for when in at[-1:])], strict=True))
+
+
 def _text(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def expected(people: list[Person]) -> dict[tuple[str, float, int], dict[str, float]]:
+def expected(people: list[Person]) -> dict[tuple[str, float, int], dict[str, Any]]:
     """(patient, hours in, place of the stay) -> the row, out of the facts."""
     last_day = max(datetime.fromisoformat(v.stop) for p in people for v in p.visits)
     until = last_day.replace(hour=0, minute=0, second=0) + _DAY
     rows = {}
     for person in people:
         events = [datetime.fromisoformat(v.icu[0]) for v in person.visits if v.icu]
-        events += [datetime.fromisoformat(t) for v in person.visits for _, t in v.procedures]
+        events += [_known(t) for v in person.visits for c, t in v.procedures if c == "89666000"]
         events += [datetime.fromisoformat(person.died)] if person.died else []
         found = [r for v in person.visits for r in v.results]
         for place, visit in enumerate(person.visits):
@@ -83,7 +113,7 @@ def expected(people: list[Person]) -> dict[tuple[str, float, int], dict[str, flo
                 at = start + step * timedelta(hours=12)
                 if at >= stop or at >= onset:
                     break
-                row = {"deteriorated": float(onset <= at + _DAY)}
+                row: dict[str, Any] = {"deteriorated": float(onset <= at + _DAY)}
                 if not row["deteriorated"] and at + _DAY > until:
                     row["deteriorated"] = np.nan
                 for name, (code, _) in CODES.items():
@@ -97,11 +127,33 @@ def expected(people: list[Person]) -> dict[tuple[str, float, int], dict[str, flo
                     if name == "heart_rate":
                         values = [value for _, value in window]
                         row["heart_rate_highest"] = max(values, default=np.nan)
+                done = [(_known(t), c) for v in person.visits for c, t in v.procedures]
+                row |= _sequence("procedure", PROCEDURES, done, at)
+                begun = [(_known(t), c) for v in person.visits for c, t in v.medicines]
+                row |= _sequence("medicine", MEDICINES, begun, at)
                 rows[str(person.number), 12.0 * step, place] = row
     return rows
 
 
-@pytest.mark.parametrize("kind", ["omop", "fhir"])
+def _known(text: str) -> datetime:
+    """Of a day without a time: after it."""
+    return datetime.fromisoformat(text) + _DAY * (len(text) == 10)
+
+
+def _sequence(
+    kind: str, groups: Mapping[str, str], events: list[tuple[datetime, str]], at: datetime
+) -> dict[str, float | str | None]:
+    """The groups of the 48 hours before, the latest first, and how many events."""
+    window = [
+        (when, groups.get(code, "other")) for when, code in events if at - 2 * _DAY < when <= at
+    ]
+    last = {group: max(when for when, of in window if of == group) for _, group in window}
+    order = [*sorted(last, key=lambda group: (at - last[group], group)), None, None, None]
+    names = [f"{kind}_{k + 1}" for k in range(3 if kind == "medicine" else 2)]
+    return dict(zip(names, order, strict=False)) | {f"{kind}s": float(len(window))}
+
+
+@pytest.mark.parametrize("kind", ["omop", "fhir", "csv"])
 @pytest.mark.parametrize("seed", range(3))
 def test_landmarks_of_generated_wards(tmp_path: Path, kind: str, seed: int) -> None:
     people = wards(seed)
@@ -114,11 +166,16 @@ def test_landmarks_of_generated_wards(tmp_path: Path, kind: str, seed: int) -> N
     read_rows = sorted((p.removeprefix("Patient/"), h, *map(str, v)) for p, h, *v in rows)
     assert read_rows == facts
     assert {0.0, 1.0} <= {row["deteriorated"] for row in wanted.values()}
+    assert {*MEDICINES.values(), None} == {row["medicine_1"] for row in wanted.values()}
+    registry.load("deterioration", {"history": True}).features(table)
 
 
 def seen(folder: Path, kind: str, people: list[Person]) -> Table:
     if kind == "omop":
         sources = Sources(omop=Omop(folder=write_omop(folder / "omop", people)))
+    elif kind == "csv":
+        where = write_ward(folder / "csv", people)
+        sources = Sources(files={path.stem: path for path in where.glob("*.csv")})
     else:
         views = templates.definitions("deterioration")
         sources = Sources(fhir=Fhir(folder=write_fhir(folder / "fhir", people), views=views))

@@ -388,9 +388,11 @@ def test_every_task_on_records_has_both_templates() -> None:
         assert {templates.view(f"template:{kind}", task)[:2] for kind in templates.kinds(task)} == {
             "--"
         }
-    assert {task: templates.kinds(task) for task in records} == dict.fromkeys(
-        records, ("omop", "fhir")
-    )
+    both = ("omop", "fhir")
+    assert {task: templates.kinds(task) for task in records} == {
+        task: (*both, "csv") if task == "deterioration" else both for task in records
+    }
+    assert templates.kinds("no_show") == templates.KINDS
     with pytest.raises(WardroundError, match="breast_cancer"):
         templates.view("template:omop", "breast_cancer")
     with pytest.raises(WardroundError, match="template:hl7"):
