@@ -22,6 +22,31 @@ from websockets.sync.client import ClientConnection, connect
 from tests.debian import program
 from tests.waiting import HUNG
 
+_CLICKS = """(() => {
+    const all = [...document.querySelectorAll("a, button, [role=tab]")];
+    const found = all.find((one) => one.innerText.trim() === %s && one.offsetParent);
+    if (found) found.click();
+    return Boolean(found);
+})()"""
+_LEGIBLE = """(() => {
+    const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), sought = %s;
+    while (walk.nextNode()) {
+        const start = walk.currentNode.data.indexOf(sought);
+        if (start < 0) continue;
+        const around = walk.currentNode.parentElement;
+        around.scrollIntoView({block: "center"});
+        const range = document.createRange();
+        range.setStart(walk.currentNode, start);
+        range.setEnd(walk.currentNode, start + sought.length);
+        const box = range.getClientRects()[0];
+        if (!box) continue;
+        const there = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+        if (there && around.contains(there)) return true;
+    }
+    return false;
+})()"""
+"""Of a text that lies within one element, unbroken."""
+
 
 class Browser:
     """One window, `width` pixels wide, of somebody who knows name and password, within `with`.
@@ -133,6 +158,16 @@ class Browser:
         for one in texts:
             sought = json.dumps(one)
             self.until(f"document.body.innerText.includes({sought})", f"nobody reads {one!r}")
+
+    def click(self, text: str) -> None:
+        """Clicks the link, button or tab that bears this text, once there is one."""
+        sought = json.dumps(text)
+        self.until(_CLICKS % sought, f"nobody can click {text!r}")
+
+    def legible(self, text: str) -> None:
+        """Waits until somebody who scrolls to it can read this text, which nothing covers."""
+        sought = json.dumps(text)
+        self.until(_LEGIBLE % sought, f"nobody can read {text!r}")
 
     def keep(self, file: Path) -> None:
         """A picture of the window as it is."""

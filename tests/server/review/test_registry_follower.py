@@ -78,7 +78,12 @@ def aliases(client: Any) -> dict[str, str]:
 
 
 def decided(
-    client: Any, history: DecisionHistory, version: str, verdict: Verdict, by: Identity = KEY
+    client: Any,
+    history: DecisionHistory,
+    version: str,
+    verdict: Verdict,
+    by: Identity = KEY,
+    audit: str = "",
 ) -> DecisionHistory:
     found = tags(client, version)
     decision = Decision(
@@ -90,6 +95,7 @@ def decided(
         reason="[a link](https://x.example)\u202e",
         reviewer="rita",
         time="2026-11-27T10:00:00+00:00",
+        audit=audit,
     )
     return history.appended(SignedDecision.make(decision, REVIEWER), by)
 
@@ -102,9 +108,12 @@ def test_aliases_follow_the_record(server: MlflowServer, client: Any) -> None:
     history = decided(client, DecisionHistory(), "1", "approved")
     follow(server.url, history)
     assert aliases(client) == {APPROVED: "1", CANDIDATE: "2"}
-    history = decided(client, history, "2", "approved")
+    history = decided(client, history, "2", "approved", audit="a" * 64)
     assert follow(server.url, history) == ()
     assert aliases(client) == {APPROVED: "2"}
+    assert tags(client, "2")["wardround.gate.audit"].startswith(
+        "passed: rita signed for the report"
+    )
     history = decided(client, history, "2", "withdrawn")
     follow(server.url, history)
     assert aliases(client) == {APPROVED: "1"}

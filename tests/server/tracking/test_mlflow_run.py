@@ -190,7 +190,7 @@ def test_the_description_says_what_a_reviewer_asks(
         "3 sites",
         "Epsilon **1.875** at delta 1e-05",
         "it would be 7.5",
-        "| auc | **0.93** | 0.91 to 0.95 |",
+        "| auc | **0.930** | 0.910 to 0.950 |",
         "does not cover the evaluation split",
         done.study.digest,
     ):
