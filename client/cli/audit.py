@@ -13,7 +13,7 @@ import typer
 
 from client.cli.options import HERE, Config, Digest, governing, progress_bars
 from protocol.errors import unwritable
-from protocol.privacy.audit_effort import CANARIES, RUNS
+from protocol.models.audit_effort import CANARIES, RUNS
 from protocol.terminal.command_line import CommandLine, Json, console, print_json, print_result
 
 app = CommandLine(

@@ -8,7 +8,7 @@ from client.privacy_audit.finding import Finding
 from client.privacy_audit.many_runs import Progress
 from client.privacy_audit.released_sums import AuditedStudy
 from protocol.errors import Code, WardroundError
-from protocol.privacy.audit_effort import CANARIES, RUNS
+from protocol.models.audit_effort import CANARIES, RUNS
 from protocol.study.study import Study
 from tasks.base import Task
 

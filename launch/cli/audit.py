@@ -9,7 +9,7 @@ import typer
 
 from client.cli.options import progress_bars
 from launch.cli.run import Overrides
-from protocol.privacy.audit_effort import CANARIES, RUNS
+from protocol.models.audit_effort import CANARIES, RUNS
 from protocol.terminal.command_line import Json, console, print_json
 from protocol.terminal.printable import printable
 

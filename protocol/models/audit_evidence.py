@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from protocol.document import Document, read_object
 from protocol.errors import Code, WardroundError
-from protocol.privacy.audit_effort import CANARIES, RUNS
+from protocol.models.audit_effort import CANARIES, RUNS
 from protocol.study.study import Digest, Study
 
 LONGEST = 64_000

@@ -19,8 +19,8 @@ from launch.demo.mlflow_server import MlflowServer
 from launch.studies.audit import _metrics, audit
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
+from protocol.models.audit_effort import RUNS
 from protocol.models.audit_evidence import AuditEvidence
-from protocol.privacy.audit_effort import RUNS
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.tracking.mlflow_run import client_of, experiment_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from protocol.privacy.audit_effort import CANARIES, RUNS
+from protocol.models.audit_effort import CANARIES, RUNS
 from protocol.release import RELEASE
 from protocol.study.study import Study
 

@@ -134,6 +134,23 @@ def test_what_was_interrupted_is_done_by_the_next_look(server: MlflowServer, cli
     assert tags(client, "2")[VERDICT].startswith("rejected by rita")
 
 
+def test_the_coordinators_last_word_counts_whatever_mlflow_says(
+    server: MlflowServer, client: Any, tmp_path: Path
+) -> None:
+    approved = decided(client, DecisionHistory(), "1", "approved")
+    follow(server.url, approved)
+    address, withdrawn = f"models:/{MODEL}/1", decided(client, approved, "1", "withdrawn")
+    assert export(address, tmp_path / "old", key=TRUSTED).approval is not None
+    found = export(address, tmp_path / "newest", key=TRUSTED, history=approved)
+    assert found.approval is not None
+    assert found.approval.entry.number == 1
+    with pytest.raises(WardroundError, match="rita has withdrawn it"):
+        export(address, tmp_path / "withdrawn", key=TRUSTED, history=withdrawn)
+    with pytest.raises(WardroundError, match="no such decision in its record"):
+        export(address, tmp_path / "lost", key=TRUSTED, history=DecisionHistory())
+    assert not (tmp_path / "withdrawn").exists()
+
+
 def test_an_alias_set_by_hand_is_flagged_until_a_reviewer_signs(
     server: MlflowServer, client: Any, tmp_path: Path
 ) -> None:
