@@ -127,9 +127,10 @@ def export(
     Example: wardround export models:/breast_cancer@approved model.safetensors --key bundle.json
     """
     from launch.review.newest import newest
-    from launch.review.program_file import write_program
+    from launch.review.program_file import require_free, write_program
     from server.tracking import model_export
 
+    require_free(file)
     history = newest(key, coordinator, offline=offline)
     bundle = model_export.export(model, file, key=key, tracking_uri=tracking, history=history)
     program = write_program(bundle, file)

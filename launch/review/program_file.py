@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 from protocol.errors import Code, WardroundError, unwritable
@@ -10,6 +12,12 @@ from server.released_program import SUFFIX as SUFFIX
 from server.released_program import program_of
 
 _LONGEST = 1 << 33
+
+
+def require_free(file: Path) -> None:
+    """Raises WardroundError(USAGE) where a program lies beside `file` already."""
+    if (beside := file.with_suffix(SUFFIX)).exists():
+        raise unwritable(beside, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
 
 
 def write_program(bundle: Bundle, file: Path) -> Path | None:
