@@ -82,8 +82,8 @@ def own_figures(bundle: Bundle, task: Task, cohort: Cohort, site: str) -> OwnFig
     scores = np.clip(np.nan_to_num(scores, nan=(low + high) / 2), low, high)
     scores = scores.reshape(len(rows), *study.outcome.scores_of_one).astype(np.float32)
     levels = None if cohort.levels is None else cohort.levels[rows]
-    counts = counted(study, site, scores, cohort.labels[rows].astype(np.float64), levels)
-    counts = counts.astype(np.float64)
+    labels = cohort.labels[rows].astype(np.float64)
+    counts = counted(study, site, scores, labels, levels).astype(np.float64)
     everybody = counts[: study.outcome.cells(study.evaluation.bins)]
     everyone = study.model_copy(
         update={"evaluation": study.evaluation.model_copy(update={"least_count": 1})}

@@ -72,7 +72,9 @@ def test_no_run_stays_open_though_mlflow_went_away(
         assert runs(server) == {"finished": "FINISHED", "failed": "KILLED", "cancelled": "KILLED"}
         (version,) = MlflowClient(server.url).search_model_versions("name = 'settled'")
         assert version.tags["wardround.study"] == done["finished"].study.digest
-        said = MlflowClient(server.url).get_run(version.run_id).data.tags["mlflow.note.content"]
+        said = (
+            MlflowClient(server.url).get_run(str(version.run_id)).data.tags["mlflow.note.content"]
+        )
         assert "account ada of the coordinator on 2026-03-01" in said
         assert "| composition with earlier studies | two studies before it |" in said
     finally:
