@@ -24,7 +24,8 @@ from tests.waiting import HUNG
 
 _CLICKS = """(() => {
     const all = [...document.querySelectorAll("a, button, [role=tab]")];
-    const found = all.find((one) => one.innerText.trim() === %s && one.offsetParent);
+    const sought = %s, found = all.find((one) => one.offsetParent &&
+        (one.innerText.trim() === sought || (one.getAttribute("href") || "").endsWith(sought)));
     if (found) found.click();
     return Boolean(found);
 })()"""
@@ -35,6 +36,13 @@ _LEGIBLE = """(() => {
         if (start < 0) continue;
         const around = walk.currentNode.parentElement;
         around.scrollIntoView({block: "center"});
+        let cut = false;
+        for (let over = around; over; over = over.parentElement)
+            if (over.scrollTop && getComputedStyle(over).overflowY === "hidden") {
+                over.scrollTop = 0;
+                cut = true;
+            }
+        if (cut) continue;
         const range = document.createRange();
         range.setStart(walk.currentNode, start);
         range.setEnd(walk.currentNode, start + sought.length);
@@ -45,7 +53,8 @@ _LEGIBLE = """(() => {
     }
     return false;
 })()"""
-"""Of a text that lies within one element, unbroken."""
+"""Of a text that lies within one element, unbroken, and not in what somebody would have to unfold
+first: a script can scroll there, a person cannot."""
 
 
 class Browser:
@@ -160,7 +169,8 @@ class Browser:
             self.until(f"document.body.innerText.includes({sought})", f"nobody reads {one!r}")
 
     def click(self, text: str) -> None:
-        """Clicks the link, button or tab that bears this text, once there is one."""
+        """Clicks the link, button or tab that bears this text, or leads to an address with this
+        end, once there is one."""
         sought = json.dumps(text)
         self.until(_CLICKS % sought, f"nobody can click {text!r}")
 

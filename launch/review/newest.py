@@ -3,6 +3,7 @@ approval of a version back there, and both signatures of it are good."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def newest(key: Path | None, coordinator: str | None, *, offline: bool) -> Decis
     what WARDROUND_CREDENTIALS names, then what `wardround login` kept. Of another coordinator than
     the one that is trusted an account is of no use. None where there is no account, or `offline`.
 
-    Raises WardroundError: CREDENTIALS without a trusted key, and what `Review.history` raises: a
+    Raises WardroundError: CREDENTIALS without a trusted key, or for an account's file that others
+    may read, and what `Review.history` raises: a
     coordinator that does not answer is no coordinator that has withdrawn nothing.
     """
     trusted = required_key(key).hex()
@@ -40,12 +42,16 @@ def newest(key: Path | None, coordinator: str | None, *, offline: bool) -> Decis
 
 def _account(key: Path | None, trusted: str) -> Path | None:
     for file in (key, os.environ.get(CREDENTIALS), kept_credentials()):
-        if not file or not Path(file).expanduser().is_file():
-            continue
-        try:
-            found = Credentials.load(Path(file).expanduser())
-        except WardroundError:  # a bundle, or another file with the public key alone
-            continue
-        if found.signing_key == trusted:
-            return Path(file).expanduser()
+        path = None if not file else Path(file).expanduser()
+        if path is not None and _has_token(path) and Credentials.load(path).signing_key == trusted:
+            return path
     return None
+
+
+def _has_token(path: Path) -> bool:
+    """Whether this is an account's, not a bundle or another file with the public key alone. One
+    that others may read is refused by `Credentials.load`, not passed over."""
+    try:
+        return "token" in json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False

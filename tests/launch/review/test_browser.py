@@ -42,19 +42,20 @@ class Answer:
 
 
 def answers(study: Study) -> dict[str, Answer]:
-    """Ten questions about a version whose study is `study`, launched by ada."""
+    """Ten questions about version 2, whose study is `study`, launched by ada."""
+    card, version = ("Show more",), ("/models/cancer/versions/2",)
     return {
-        "for whom": Answer(("Intended use:", "Not for")),
-        "how private": Answer(("What it cost in privacy", "No differential privacy")),
-        "how sure": Answer(("95% interval", "auc", "Scored on")),
-        "against what": Answer(("Against what", "nothing: all patients scored alike", "0.500")),
-        "who": Answer(("account ada of the coordinator on", "sites by the decision of a person")),
-        "when": Answer(("Created at", f"on {datetime.now(UTC):%Y-%m-}")),
-        "which data": Answer((f"About {study.patients():,} patients", "mean_radius")),
-        "which code": Answer((study.task.source, "wardround.code_version", study.digest)),
-        "what limits": Answer(("Limits:", "nobody has validated it elsewhere")),
-        "what next": Answer(("What next", "A reviewer who did not launch it")),
-        "what next: the gates": Answer(("wardround.gate.auc", "@ candidate"), ("cancer v2",)),
+        "for whom": Answer(("Intended use:", "Not for"), card),
+        "how private": Answer(("What it cost in privacy", "No differential privacy"), card),
+        "how sure": Answer(("95% interval", "Scored on"), card),
+        "against what": Answer(("Against what", "nothing: all patients scored alike"), card),
+        "who": Answer(("account ada of the coordinator", "Who agreed"), card),
+        "when": Answer(("Created at", f"of the coordinator on {datetime.now(UTC):%Y-%m-}"), card),
+        "which data": Answer((f"About {study.patients():,} patients", "Inputs"), card),
+        "which code": Answer((study.task.source, "wardround.code_version", study.digest), card),
+        "what limits": Answer(("Limits:", "nobody has validated it elsewhere"), card),
+        "what next": Answer(("What next", "A reviewer who did not launch it"), card),
+        "what became of it": Answer(("wardround.gate.auc", "candidate"), version),
     }
 
 
