@@ -236,10 +236,10 @@ def _permit(study: Study) -> str:
 
 
 def _approved(outcome: Outcome) -> str:
-    """How the sites accepted the study; empty where no site has said."""
+    """How the sites accepted the study, as far as they have said."""
     by = outcome.approvals
     if not by.by_hand + by.by_rule:
-        return ""
+        return "## Who agreed\n\nNo site has said how it agreed."
     silent = len(outcome.study.roster) - by.by_hand - by.by_rule
     rest = f"; {silent} took no part, or did not say" if silent else ""
     return (

@@ -107,7 +107,7 @@ def test_it_says_who_launched_it_and_how_the_sites_agreed() -> None:
     assert "without a coordinator" in card(of)
     silent = replace(outcome(of), approvals=Approvals(by_hand=1, by_rule=0))
     assert "2 took no part, or did not say" in card(of, silent)
-    assert "Who agreed" not in card(of, replace(silent, approvals=Approvals()))
+    assert "No site has said how" in card(of, replace(silent, approvals=Approvals()))
 
 
 def test_it_names_every_input_with_its_unit_and_range() -> None:
