@@ -175,24 +175,18 @@ def test_a_reviewer_approves_and_a_hospital_is_told(all_of_it: Consortium, tmp_p
 
 
 def _put_back(made: Consortium, bundle: Bundle) -> None:
-    """Whoever can write to MLflow puts the approval back that raoul has withdrawn since."""
+    """Whoever can write to MLflow puts the approval back that raoul has withdrawn since; whether
+    the coordinator's watch has seen it or not, who asks is not misled."""
     assert bundle.approval is not None
     for tag, text in bundle.approval.signed.tags.items():
         made.client.set_model_version_tag("cancer", "1", tag, text)
-    try:
-        assert made.export("alone", version="/1").approval is not None, "nobody was asked"
-        with pytest.raises(WardroundError, match="raoul has withdrawn it"):
-            made.export("asked", who="ada", version="/1")
-        away = ("--coordinator", "localhost:1")
-        with pytest.raises(WardroundError, match="was withdrawn since cannot be asked") as refused:
-            made.export("away", *away, who="ada", version="/1")
-        assert refused.value.code is Code.UNREACHABLE
-        assert made.export("offline", "--offline", who="ada", version="/1").approval is not None
-        assert not (made.folder / "asked.safetensors").exists()
-    finally:
-        withdrawn = made.here.coordinator.decisions.history.entries[-1].signed
-        for tag, text in withdrawn.tags.items():
-            made.client.set_model_version_tag("cancer", "1", tag, text)
+    with pytest.raises(WardroundError, match="raoul has withdrawn it"):
+        made.export("asked", who="ada", version="/1")
+    away = ("--coordinator", "localhost:1")
+    with pytest.raises(WardroundError, match="was withdrawn since cannot be asked") as refused:
+        made.export("away", *away, who="ada", version="/1")
+    assert refused.value.code is Code.UNREACHABLE
+    assert not (made.folder / "asked.safetensors").exists()
 
 
 def test_what_is_refused_is_said(all_of_it: Consortium) -> None:
