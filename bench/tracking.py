@@ -87,7 +87,8 @@ class Studies:
 
 
 def tracker(uri: str, folder: Path) -> MlflowTracker:
-    return MlflowTracker(uri, EXPERIMENT, undelivered=folder, signer=Identity.generate())
+    signer = Identity.generate()
+    return MlflowTracker(uri, EXPERIMENT, undelivered=folder, patience=120.0, signer=signer)
 
 
 def untracked(studies: Studies) -> float:
