@@ -33,7 +33,15 @@ Floats = npt.NDArray[np.float64]
 LEAST = 0.93
 LEVELS = {"a": (60, 0.45, 0.9), "b": (120, 0.3, 1.3), "c": (400, 0.5, 1.6), "d": (900, 0.15, 1.1)}
 """Level -> patients, prevalence, and how far apart the mean log odds of both labels are."""
-SETTINGS = ("privacy.epsilon=3", "privacy.epsilon=1", "privacy=none")
+SETTINGS = {
+    "privacy.epsilon=3": ("privacy.epsilon=3",),
+    "privacy.epsilon=1": ("privacy.epsilon=1",),
+    "privacy=local privacy.epsilon=3": ("privacy=local", "privacy.epsilon=3"),
+    "privacy=none evaluation=noised": ("privacy=none", "evaluation=noised", "privacy.epsilon=3"),
+    "privacy=none": ("privacy=none", "evaluation=noised", "privacy.epsilon=3"),
+}
+"""Modes and releases that a study offers -> overrides; the last one is exact."""
+EXACT = "privacy=none"
 _MANY = 200_000
 """Patients whose figures stand for a population's."""
 
@@ -51,13 +59,12 @@ def _study(setting: str) -> Study:
     config = load(
         [
             "task=heart_disease",
-            setting,
+            *SETTINGS[setting],
             "privacy.delta=1e-4",
             f"evaluation.subgroups={{place: [{values}]}}",
-            *(["evaluation=noised", "privacy.epsilon=3"] if setting == "privacy=none" else []),
         ]
     )
-    if setting == "privacy=none":
+    if setting == EXACT:
         config.evaluation.release, config.privacy.epsilon = "exact", None
         config.evaluation.bins = 64
     sites = {f"site-{number}": 900 for number in range(4)}

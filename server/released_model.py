@@ -57,11 +57,22 @@ class ReleasedModel:
         """
         import pandas as pd
 
-        task = self._model.task
-        table = {c.name: _values(c, frame) for c in task.schema.columns if c.name in frame}
-        table |= {i.name: _pictures(i, frame) for i in task.schema.images if i.name in frame}
-        columns = list(task.outcome.score_columns)
-        return pd.DataFrame(self._model.scores(table), columns=columns, index=frame.index)
+        columns = list(self._model.task.outcome.score_columns)
+        found = self._model.scores_of(self.features(frame))
+        return pd.DataFrame(found, columns=columns, index=frame.index)
+
+    def features(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """The cohort's columns, N rows -> (N, ...) features, as the model and its exported program
+        take them. Raises as `predict`."""
+        return features(self._model.task, frame)
+
+
+def features(task: Task, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+    """As `ReleasedModel.features`, of a task."""
+    schema = task.schema
+    table = {c.name: _values(c, frame) for c in schema.columns if c.name in frame}
+    table |= {i.name: _pictures(i, frame) for i in schema.images if i.name in frame}
+    return task.features(table)
 
 
 def write(directory: Path, study: Study, weights: Vector) -> None:

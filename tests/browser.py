@@ -22,6 +22,40 @@ from websockets.sync.client import ClientConnection, connect
 from tests.debian import program
 from tests.waiting import HUNG
 
+_CLICKS = """(() => {
+    const all = [...document.querySelectorAll("a, button, [role=tab]")];
+    const sought = %s, found = all.find((one) => one.offsetParent &&
+        (one.innerText.trim() === sought || (one.getAttribute("href") || "").endsWith(sought)));
+    if (found) found.click();
+    return Boolean(found);
+})()"""
+_LEGIBLE = """(() => {
+    const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), sought = %s;
+    while (walk.nextNode()) {
+        const start = walk.currentNode.data.indexOf(sought);
+        if (start < 0) continue;
+        const around = walk.currentNode.parentElement;
+        around.scrollIntoView({block: "center"});
+        let cut = false;
+        for (let over = around; over; over = over.parentElement)
+            if (over.scrollTop && getComputedStyle(over).overflowY === "hidden") {
+                over.scrollTop = 0;
+                cut = true;
+            }
+        if (cut) continue;
+        const range = document.createRange();
+        range.setStart(walk.currentNode, start);
+        range.setEnd(walk.currentNode, start + sought.length);
+        const box = range.getClientRects()[0];
+        if (!box) continue;
+        const there = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+        if (there && around.contains(there)) return true;
+    }
+    return false;
+})()"""
+"""Of a text that lies within one element, unbroken, and not in what somebody would have to unfold
+first: a script can scroll there, a person cannot."""
+
 
 class Browser:
     """One window, `width` pixels wide, of somebody who knows name and password, within `with`.
@@ -133,6 +167,17 @@ class Browser:
         for one in texts:
             sought = json.dumps(one)
             self.until(f"document.body.innerText.includes({sought})", f"nobody reads {one!r}")
+
+    def click(self, text: str) -> None:
+        """Clicks the link, button or tab that bears this text, or leads to an address with this
+        end, once there is one."""
+        sought = json.dumps(text)
+        self.until(_CLICKS % sought, f"nobody can click {text!r}")
+
+    def legible(self, text: str) -> None:
+        """Waits until somebody who scrolls to it can read this text, which nothing covers."""
+        sought = json.dumps(text)
+        self.until(_LEGIBLE % sought, f"nobody can read {text!r}")
 
     def keep(self, file: Path) -> None:
         """A picture of the window as it is."""

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from client.cli.options import HERE, Config, Digest, governing, progress_bars
-from client.privacy_audit.defaults import CANARIES, RUNS
 from protocol.errors import unwritable
+from protocol.models.audit_effort import CANARIES, RUNS
 from protocol.terminal.command_line import CommandLine, Json, console, print_json, print_result
 
 app = CommandLine(

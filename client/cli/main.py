@@ -9,7 +9,7 @@ from client.cli import audit, cache, imaging, ledger, roster
 from client.cli.backup import backup, restore
 from client.cli.daemon import check, start, status
 from client.cli.data import view
-from client.cli.models import deliver, personal, predict
+from client.cli.models import deliver, figures, personal, predict
 from client.cli.setup import enrol, init, join
 from client.cli.studies import approve, permit, reject, revoke, show, studies
 from protocol.terminal import command_line
@@ -28,7 +28,7 @@ app = CommandLine(
 )
 for commands in (
     (init, enrol, join, check, start, status, studies, show, approve, reject, revoke, permit),
-    (personal, predict, deliver, imaging.receive, imaging.index, view, backup, restore),
+    (personal, predict, figures, deliver, imaging.receive, imaging.index, view, backup, restore),
 ):
     for command in commands:
         app.command()(command)

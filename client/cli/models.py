@@ -162,6 +162,39 @@ def _follow(config: Path, model: str, which: str, to: Path | None, log: Log) -> 
             event("stopped")
 
 
+def figures(
+    model: Annotated[Path, typer.Option(help="The bundle: a file that `wardround export` wrote.")],
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """How well a released model does here, by subgroup, beside all sites together.
+
+    Of a study in which this site took part, on its own patients of the evaluation part, without
+    noise. Nothing is sent and nothing is spent: what is shown is this site's alone, so keep it
+    here. Beside it stands what the model's card says of all sites; no other site's figures exist.
+
+    Example: wardround-site figures --model heart.safetensors
+    """
+    from client.cohorts.loading import build_cohort
+    from client.prediction.allowed_model import pinned_key
+    from client.prediction.own_figures import own_figures
+    from protocol.models.bundle import Bundle
+    from tasks import registry
+
+    site = load(config)
+    bundle = Bundle.read(model, pinned_key(site))
+    with governing(config, "figures", study=bundle.study.digest) as governance:
+        study, _ = governance.approvals.find(bundle.study.digest)
+        task = registry.load_same(study.task)
+        cohort = build_cohort(site, task, governance.state.split.place, study.evaluation)
+    found = own_figures(bundle, task, cohort, site.site)
+    if as_json:
+        print_json(found.plain())
+        return
+    for line in found.lines():
+        typer.echo("\n".join(map(printable, line.split("\n"))))
+
+
 def deliver(
     again: Annotated[
         bool, typer.Option("--again", help="Send what was given up too: it waits once more.")

@@ -38,7 +38,7 @@ class AllowedModel:
         list, that nobody whose key is pinned here has approved or that was withdrawn,
         OUTSIDE_HOURS, STATE where what is known of decisions cannot be read."""
         predict = config.policy.predict
-        bundle = Bundle.read(path, _pinned_key(config))
+        bundle = Bundle.read(path, pinned_key(config))
         rules = predict.models.get(bundle.digest)
         if rules is None:
             raise WardroundError(
@@ -99,7 +99,7 @@ def _check_decisions(config: SiteConfig, bundle: Bundle, *, unapproved: bool) ->
         )
 
 
-def _pinned_key(config: SiteConfig) -> bytes:
+def pinned_key(config: SiteConfig) -> bytes:
     """The coordinator's public signing key, as `wardround-site join` wrote it."""
     if (key := SiteRoster(config).signer) is None:
         raise WardroundError(

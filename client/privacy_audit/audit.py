@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from client.data.cohort import Cohort
 from client.privacy_audit import many_runs, one_run
-from client.privacy_audit.defaults import CANARIES, RUNS
 from client.privacy_audit.finding import Finding
 from client.privacy_audit.many_runs import Progress
 from client.privacy_audit.released_sums import AuditedStudy
 from protocol.errors import Code, WardroundError
+from protocol.models.audit_effort import CANARIES, RUNS
 from protocol.study.study import Study
 from tasks.base import Task
 

@@ -16,6 +16,7 @@ from protocol.document import finite
 from protocol.durable_files import make_folder, write
 from protocol.errors import Code, WardroundError, unwritable
 from protocol.privacy.epsilon_text import rounded_up
+from protocol.release import RELEASE
 from protocol.study.study import Study
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class AuditReport:
         return {
             "study": self.study.digest,
             "task": self.study.task.name,
+            "source": self.study.task.source,
+            "release": RELEASE,
             "mode": self.study.privacy.mode,
             "epsilon": self.study.privacy.epsilon,
             "delta": self.study.privacy.delta,

@@ -13,6 +13,7 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
+from client.cohorts.evaluation_counts import counted
 from client.training.algorithm_state import AlgorithmState
 from client.training.algorithms import FedAvg, algorithm
 from client.training.local_steps import RoundSteps, SiteContext
@@ -21,7 +22,6 @@ from protocol.outcomes.base import Labels, Scores
 from protocol.privacy.randomness import Stream
 from protocol.privacy.skellam import skellam
 from protocol.study.study import Study
-from protocol.study.subgroups import Bands, Categories, Hospitals, Partition
 from protocol.study.vector_layout import (
     Sections,
     encode_histogram,
@@ -89,30 +89,9 @@ class Contributor:
         return scores, batch.labels.numpy().astype(np.float64)
 
     def _evaluated(self, weights: Vector) -> npt.NDArray[np.int64]:
-        """The histogram of all patients, then that of each level of each partition: a patient is in
-        one level of every partition."""
-        scores, labels = self._scored(weights)
-        outcome, bins = self.study.outcome, self.study.evaluation.bins
-        parts = [outcome.counts(scores, labels, bins)]
-        for place, partition in enumerate(self.study.evaluation.subgroups):
-            own = self._levels(place, partition)
-            for level in range(len(partition.levels)):
-                here = own == level
-                parts.append(outcome.counts(scores[here], labels[here], bins))
-        return np.concatenate(parts)
-
-    def _levels(self, place: int, partition: Partition) -> npt.NDArray[np.int64]:
-        """(patients of the evaluation part,): the level of each in one partition."""
-        match partition:
-            case Hospitals():
-                patients = len(self.context.patients.evaluation)
-                return np.full(patients, partition.level_of(self.context.site), dtype=np.int64)
-            case Categories() | Bands():
-                levels = self.context.patients.levels
-                if levels is None:
-                    raise WardroundError(Code.INTERNAL, "The cohort was loaded without levels.")
-                return np.asarray(levels[:, place], dtype=np.int64)
-        assert_never(partition)
+        """The histogram of all patients, then that of each level of each partition."""
+        patients = self.context.patients
+        return counted(self.study, self.context.site, *self._scored(weights), patients.levels)
 
     def _update(self, body: Vector, own: Vector | None, round_: int) -> list[npt.NDArray[np.int64]]:
         """The sections of training, and what the site keeps once the attempt counts."""

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from client.cli.options import progress_bars
-from client.privacy_audit.defaults import CANARIES, RUNS
 from launch.cli.run import Overrides
+from protocol.models.audit_effort import CANARIES, RUNS
 from protocol.terminal.command_line import Json, console, print_json
 from protocol.terminal.printable import printable
 
@@ -23,6 +23,10 @@ def audit_command(
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the report (left out: audit/ in the study's folder)."),
+    ] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(help="A study.json, audited as it is; overrides then name tracking alone."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -39,6 +43,9 @@ def audit_command(
     audit.md says which audit sees which fault. Where tracking.uri names an MLflow server, a run of
     its own there carries the report: its files, and every figure as a metric.
 
+    With --study, a study of a federation is audited as its hospitals run it, on its task's public
+    data: what a reviewer shows where the study's gates ask for an audit.
+
     Example: wardround audit task=heart_disease privacy.epsilon=1 rounds=3
     """
     from launch.config import compose
@@ -48,7 +55,7 @@ def audit_command(
     from launch.studies.audit import audit
 
     with progress_bars() as show:
-        saved = audit(config, runs, canaries, show, out)
+        saved = audit(config, runs, canaries, show, out, study)
     report = saved.report
     if as_json:
         print_json(report.as_json())

@@ -57,6 +57,15 @@ Tracking = Annotated[
 ]
 
 
+Audit = Annotated[
+    Path | None,
+    typer.Option(
+        help="The summary.json that `wardround audit --study` wrote, where the study's gates ask "
+        "for an audit."
+    ),
+]
+
+
 @review_app.command("key")
 def key_command(key: KeyFile = None, as_json: Json = False) -> None:
     """Show your public key, and make the key itself the first time.
@@ -82,6 +91,7 @@ def approve(
     model: Model,
     version: Version,
     reason: Reason,
+    audit: Audit = None,
     key: KeyFile = None,
     credentials: Credentials = None,
     coordinator: Address = None,
@@ -96,7 +106,7 @@ def approve(
     Example: wardround review approve heart_disease 3 --reason "AUC 0.81 or more, well calibrated"
     """
     where = _review(credentials, coordinator, tracking)
-    _decide(where, key, "approved", model, version, reason, as_json)
+    _decide(where, key, "approved", model, version, reason, as_json, audit)
 
 
 @review_app.command()
@@ -146,6 +156,7 @@ def withdraw(
 def confirm(
     model: Model,
     reason: Reason,
+    audit: Audit = None,
     key: KeyFile = None,
     credentials: Credentials = None,
     coordinator: Address = None,
@@ -163,7 +174,7 @@ def confirm(
 
     version = aliased(model, tracking)
     where = _review(credentials, coordinator, tracking)
-    _decide(where, key, "approved", model, version, reason, as_json)
+    _decide(where, key, "approved", model, version, reason, as_json, audit)
 
 
 @review_app.command("list")
@@ -235,11 +246,12 @@ def _decide(
     version: str,
     reason: str,
     as_json: bool,
+    audit: Path | None = None,
 ) -> None:
     from launch.review.reviewer_key import kept_key, reviewer_key
 
     mine = reviewer_key(key or kept_key())
-    taken = where.decide(mine, verdict, model, version, reason)
+    taken = where.decide(mine, verdict, model, version, reason, audit)
     of, number = taken.decision, taken.entry.number
     facts = of.model_dump(mode="json") | {"number": number}
     done = f"{of.model} version {of.version} is {of.verdict} (entry {number} of the record)."

@@ -31,6 +31,7 @@ _NAMED_BY_USERS = (
     "evaluation.subgroups",
     "evaluation.hospitals",
     "gates.metrics",
+    "gates.gaps",
 )
 """Keys below which users name what there is: they may be set without Hydra's `+`."""
 

@@ -292,6 +292,14 @@ class GatesConfig:
     card: bool = key(
         False, "whether the model card must say who launched it, who agreed, how well it does"
     )
+    gaps: dict[str, float] = key(
+        {},
+        "metric: how far all of each subgroup difference's interval may be from 0, such as "
+        "{auc: 0.1}",
+    )
+    audit: bool = key(
+        False, "whether who approves must show what `wardround audit --study` found on public data"
+    )
 
 
 @dataclass

@@ -56,7 +56,8 @@ def stop_of(config: Config) -> StopRule | None:
 def gates_of(config: Config) -> Gates | None:
     """The study's `gates`; None where the configuration states none."""
     stated = config.gates
-    if not stated.metrics and stated.epsilon is None and not stated.card:
+    asked = stated.metrics or stated.gaps or stated.card or stated.audit
+    if not asked and stated.epsilon is None:
         return None
     return Gates.model_validate(dataclasses.asdict(stated))
 

@@ -16,6 +16,7 @@ from launch.federations.control_client import ControlClient, no_coordinator
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from protocol.models.audit_evidence import LONGEST, AuditEvidence
 from protocol.models.decision import (
     Decision,
     DecisionHistory,
@@ -40,12 +41,19 @@ class Review:
     tracking_uri: str | None = None
 
     def decide(
-        self, key: Identity, verdict: Verdict, model: str, version: str, reason: str
+        self,
+        key: Identity,
+        verdict: Verdict,
+        model: str,
+        version: str,
+        reason: str,
+        audit: Path | None = None,
     ) -> OpenedEntry:
-        """The coordinator's entry for the decision.
+        """The coordinator's entry for the decision. audit: the report that an approval names.
 
         Raises WardroundError: as `registered_model.verify` (USAGE, WEIGHTS, TRACKING, CREDENTIALS),
-        as `ControlClient.call`, USAGE for a reason that says nothing or is too long, and what
+        as `ControlClient.call`, USAGE for a reason that says nothing or is too long, NO_DATA
+        for a report that cannot be read, and what
         `server.review.decisions.Decisions.add` raises.
         """
         if not reason.strip():
@@ -54,14 +62,17 @@ class Review:
                 "The reason is empty.",
                 remedy="Say in a sentence why: whoever uses the model, or asks for it, reads it.",
             )
+        report = "" if audit is None else _report(audit)
         looked_at = self.verified(model, version)
         control = ControlClient(self.credentials, self.coordinator, _TIMEOUT)
         try:
             signed = SignedDecision.make(
-                _decision(looked_at, verdict, reason.strip(), control.account), key
+                _decision(looked_at, verdict, reason.strip(), control.account, report), key
             )
             record = looked_at.record
-            proposed = Proposed(decision=signed, record=record.text, signature=record.signature)
+            proposed = Proposed(
+                decision=signed, record=record.text, signature=record.signature, audit=report
+            )
             answer = control.call("POST", "decisions", proposed.model_dump(mode="json"))
             return self._entry(answer.get("entry"), control).opened(self._trusted())
         finally:
@@ -96,7 +107,23 @@ class Review:
             raise no_coordinator(control.coordinator) from None
 
 
-def _decision(model: VerifiedModel, verdict: Verdict, reason: str, reviewer: str) -> Decision:
+def _report(file: Path) -> str:
+    """An audit's report, which says that it is one. Raises WardroundError(NO_DATA, MESSAGE)."""
+    try:
+        text = file.read_text(encoding="utf-8")[: LONGEST + 1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise WardroundError(
+            Code.NO_DATA,
+            f"The audit's report {file} cannot be read ({type(error).__name__}).",
+            remedy="Give the summary.json that `wardround audit --study` wrote.",
+        ) from None
+    AuditEvidence.parse(text)
+    return text
+
+
+def _decision(
+    model: VerifiedModel, verdict: Verdict, reason: str, reviewer: str, report: str
+) -> Decision:
     record = model.record.record
     try:
         return Decision(
@@ -108,6 +135,7 @@ def _decision(model: VerifiedModel, verdict: Verdict, reason: str, reviewer: str
             reason=reason,
             reviewer=reviewer,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
+            audit=digest(report.encode()) if report else "",
         )
     except ValidationError:
         raise WardroundError(

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from client.data.cohort import Cohort
 from client.privacy_audit.audit import audit as audit_claim
 from client.privacy_audit.many_runs import Progress
 from client.privacy_audit.report import AuditReport, save
@@ -29,6 +30,8 @@ from server.rounds.listener import Listeners
 from server.tracking.report_run import ReportRun
 from server.tracking.tags_and_metrics import parameters
 from tasks import registry
+from tasks.base import Task
+from tasks.schema import Table
 
 FOLDER = "audit"
 
@@ -61,25 +64,28 @@ class _Rounds(Listeners):
 
 
 def audit(
-    config: Config, runs: int, canaries: int, progress: Progress, folder: Path | None = None
+    config: Config,
+    runs: int,
+    canaries: int,
+    progress: Progress,
+    folder: Path | None = None,
+    document: Path | None = None,
 ) -> SavedAudit:
-    """folder: where the report goes; in the study's own folder unless given.
+    """folder: where the report goes; in the study's own folder unless given. document: a study as
+    it was signed or attached to its run in MLflow, which is then audited, rather than what the
+    configuration says; without the membership attack, which needs the study's own hospitals.
 
     Raises WardroundError: CONFIGURATION where the data is hospitals' own, TRACKING where tracking
     is asked for and the server is away, and what `client.privacy_audit.audit.audit` and
     `client.privacy_audit.report.save` raise."""
     if config.federation.name == "deployment":
         raise _refused("the data of federation=deployment lies in hospitals.")
-    task = registry.load(config.task.name, config.task.options)
-    try:
-        tables = task.public_sites(data_root())
-    except NotImplementedError:
-        raise _refused(f"task {task.name} has no public data.") from None
-    cohorts = cohorts_of(task, tables, split_plan(config))
-    study = build_study(config, task, declared_patients(cohorts))
+    study, task, cohorts = _planned(config) if document is None else _stated(document)
     with _tracked(config, study, {"runs": runs, "canaries": canaries}) as run:
         findings = audit_claim(study, task, pool(cohorts), runs, canaries, progress)
-        member = attack(study, task, cohorts, _Rounds(study, progress))
+        member = None
+        if document is None:
+            member = attack(study, task, cohorts, _Rounds(study, progress))
         report = AuditReport(study, findings, member)
         folder = folder or Path(config.output) / study.digest[:12] / FOLDER
         files = save(report, folder)
@@ -90,6 +96,36 @@ def audit(
         except WardroundError as error:
             return SavedAudit(report, folder, run.url, error)
         return SavedAudit(report, folder, run.url)
+
+
+def _planned(config: Config) -> tuple[Study, Task, dict[str, Cohort]]:
+    """The study that a configuration makes of a task's public data."""
+    task = registry.load(config.task.name, config.task.options)
+    cohorts = cohorts_of(task, _public(task), split_plan(config))
+    return build_study(config, task, declared_patients(cohorts)), task, cohorts
+
+
+def _stated(document: Path) -> tuple[Study, Task, dict[str, Cohort]]:
+    """A study in its own bytes, and the public data of its task. Raises WardroundError: NO_DATA,
+    and what `Study.parse` and `registry.load_same` raise: the code must be the study's."""
+    try:
+        study = Study.parse(document.read_bytes())
+    except OSError as error:
+        raise WardroundError(
+            Code.NO_DATA,
+            f"The study {document} cannot be read: {error.strerror}.",
+            remedy="Give study.json, from the artifacts of the study's run in MLflow.",
+        ) from None
+    task = registry.load_same(study.task)
+    split = study.evaluation.model_copy(update={"subgroups": ()})
+    return study, task, cohorts_of(task, _public(task), split)
+
+
+def _public(task: Task) -> Mapping[str, Table]:
+    try:
+        return task.public_sites(data_root())
+    except NotImplementedError:
+        raise _refused(f"task {task.name} has no public data.") from None
 
 
 @contextmanager

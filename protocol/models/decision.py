@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from protocol.document import Document, canonical, digest
+from protocol.document import Document, added_field, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
 from protocol.study.study import Digest, Name
@@ -37,7 +37,8 @@ Keys = Mapping[str, frozenset[str]]
 
 class Decision(Document):
     """Who decided what about which version, and why. `record`: SHA-256 of the version's record as
-    it was signed, so that it is about these very files; a bundle has the same digest."""
+    it was signed, so that it is about these very files; a bundle has the same digest. `audit`: that
+    of the audit's report that the reviewer saw (`protocol.models.audit_evidence`), "" without."""
 
     format: Literal[1] = 1
     model: Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -48,6 +49,7 @@ class Decision(Document):
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
     reviewer: Name
     time: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")]
+    audit: str = added_field("", pattern=r"^([0-9a-f]{64})?$")
 
 
 class SignedDecision(Document):

@@ -132,6 +132,12 @@ class BaseKind(Document):
     def compared(self) -> tuple[str, str]:
         """The two figures by which models are compared, the more important first."""
 
+    @property
+    def chance(self) -> float:
+        """The first of them where all patients are scored alike: half of an area; what nothing
+        explains is 0, which kinds say whose first figure is none."""
+        return 0.5
+
     @abstractmethod
     def pooled(
         self, opened: Counts, bins: int, noise_variance: float = 0.0, seed: int = 0

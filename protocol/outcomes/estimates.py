@@ -6,6 +6,7 @@ metrics from their sum alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -131,5 +132,8 @@ def even_bins(wanted: float, least: int, most: int) -> int:
 
 
 def shown(value: float) -> str:
-    """A figure as tables print it: three decimals, or four digits of a large one."""
+    """A figure as tables print it: three decimals, or four digits of a large one; "unknown" where
+    the counts do not tell it."""
+    if math.isnan(value):
+        return "unknown"
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"

@@ -36,6 +36,10 @@ class Ordinal(ClassesKind):
     def compared(self) -> tuple[str, str]:
         return "quadratic_kappa", "macro_auc"
 
+    @property
+    def chance(self) -> float:
+        return 0.0
+
     def said(self, scores: Scores) -> npt.NDArray[np.int64]:
         """The median: the first level at or below which half of the probability lies."""
         below = np.cumsum(scores, axis=1)[:, :-1]

@@ -107,6 +107,10 @@ class Regression(BaseKind):
     def compared(self) -> tuple[str, str]:
         return "r2", "mae"
 
+    @property
+    def chance(self) -> float:
+        return 0.0
+
     def pooled(
         self, opened: Counts, bins: int, noise_variance: float = 0.0, seed: int = 0
     ) -> dict[str, Estimate]:

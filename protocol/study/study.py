@@ -414,7 +414,12 @@ class Study(Document):
         if self.gates is not None:
             if self.query is not None:
                 raise ValueError("gates are of a model, and a query has none")
-            self.gates.check(self.outcome, evaluates=self.evaluation.takes_place)
+            self.gates.check(
+                self.outcome,
+                evaluates=self.evaluation.takes_place,
+                subgroups=bool(self.evaluation.subgroups),
+                private=self.privacy.traits.private,
+            )
         return self
 
     @validator(mode="after")

@@ -210,7 +210,9 @@ class Coordinator:
         account, outcome = study.submission.account, study.released()
         if outcome is None:
             return JudgedStudy(account, ("the study has not finished",))
-        return JudgedStudy(account, failed(judged(outcome, account)))
+        gates = study.study.gates
+        audited = study.study if gates is not None and gates.audit else None
+        return JudgedStudy(account, failed(judged(outcome, account)), audited)
 
     def unsigned_approvals(self, found: tuple[UnsignedApproval, ...], trouble: str) -> None:
         """Takes in what was found in MLflow, or why nothing could be."""

@@ -47,6 +47,7 @@ from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.outcome import Outcome, RoundReport
 from server.report.earlier_studies import earlier_in_words
+from server.report.model_card import Background
 from server.rounds.farewell import Farewell
 from server.rounds.listener import Reason
 from server.rounds.proposal import Patience
@@ -95,8 +96,11 @@ class CoordinatorServices:
             configuration,
             self.undelivered,
             self.signer,
-            submission.account,
-            lambda: earlier_in_words(study, earlier_studies(folder, submission)),
+            lambda: Background(
+                submission.account,
+                submitted=submission.submitted[:10],
+                earlier=earlier_in_words(study, earlier_studies(folder, submission)),
+            ),
         )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from protocol.outcomes.estimates import Counts, Values, project
+from protocol.outcomes.estimates import Counts, Values, project, shown
 from server.outcome import OpenedScores
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def markdown(opened: OpenedScores) -> str:
         "| " + " | ".join(_HEADINGS) + " |",
         "|---" * len(_HEADINGS) + "|",
         *(
-            "| " + " | ".join(f"{value:.2f}" for value in _cells(row)) + " |"
+            "| " + " | ".join(shown(value) for value in _cells(row)) + " |"
             for row in thresholds(counts)
         ),
     ]

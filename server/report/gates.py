@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from protocol.outcomes.estimates import Estimate
 from protocol.privacy.epsilon_text import rounded_up
+from protocol.study.subgroups import MISSING
 from server.outcome import Outcome
 
 TAG = "wardround.gate."
+AUDIT = "audit"
+_AWAITED = "who approves shows the report of `wardround audit --study`"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate. says: what was asked for and what came of it, in words."""
+    """One gate. says: what was asked for and what came of it, in words. awaited: that comes with
+    the approval."""
 
     name: str
     passed: bool
     says: str
+    awaited: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """Whether it holds, in a word."""
+        if self.awaited:
+            return "awaited"
+        return "passed" if self.passed else "FAILED"
 
     @property
     def tag(self) -> tuple[str, str]:
         """As MLflow shows it."""
-        return f"{TAG}{self.name}", f"{'passed' if self.passed else 'FAILED'}: {self.says}"
+        return f"{TAG}{self.name}", f"{self.verdict}: {self.says}"
 
 
 def judged(outcome: Outcome, launched_by: str) -> tuple[Gate, ...]:
@@ -37,12 +49,16 @@ def judged(outcome: Outcome, launched_by: str) -> tuple[Gate, ...]:
         found.append(_epsilon(outcome.epsilon, gates.epsilon))
     if gates.card:
         found.append(_card(outcome, launched_by))
+    found += _gaps(outcome, gates.gaps)
+    if gates.audit:
+        found.append(Gate(AUDIT, False, _AWAITED, awaited=True))
     return tuple(found)
 
 
 def failed(gates: tuple[Gate, ...]) -> tuple[str, ...]:
-    """The gates that do not hold, in words."""
-    return tuple(f"{gate.name}: {gate.says}" for gate in gates if not gate.passed)
+    """The gates that do not hold, in words; without what comes with the approval."""
+    wanting = (gate for gate in gates if not gate.passed and not gate.awaited)
+    return tuple(f"{gate.name}: {gate.says}" for gate in wanting)
 
 
 def _metrics(outcome: Outcome) -> Iterator[Gate]:
@@ -64,6 +80,38 @@ def _epsilon(spent: float | None, most: float) -> Gate:
     return Gate("epsilon", spent <= most, f"{rounded_up(spent)} spent; at most {most:g}")
 
 
+def _gaps(outcome: Outcome, most: Mapping[str, float]) -> Iterator[Gate]:
+    """Every level that the study names must have been measured: of one that is not shown nobody
+    knows. "missing", often nobody, counts where it is shown."""
+    named = len(outcome.study.evaluation.subgroups)
+    for metric, bound in sorted(most.items()):
+        name, asked = f"gap_{metric}", f"all of each difference's interval within {bound:g}"
+        unknown = [
+            f"{of.name} {level.level}"
+            for of in outcome.subgroups
+            for level in of.levels
+            if level.level != MISSING and metric not in level.metrics
+        ]
+        found = [
+            (f"{of.name} {one.level} less {one.reference}", one.difference)
+            for of in outcome.subgroups
+            for one in of.differences
+            if one.metric == metric
+        ]
+        wide = [
+            f"{what} {_shown(of)}"
+            for what, of in found
+            if not (-bound <= of.low and of.high <= bound)
+        ]
+        if unknown or len(outcome.subgroups) < named:
+            lacking = ", ".join(unknown) or "any subgroup"
+            yield Gate(name, False, f"{asked} was asked for, and not shown is {lacking}")
+        elif wide:
+            yield Gate(name, False, f"{'; '.join(wide)}; {asked} was asked for")
+        else:
+            yield Gate(name, True, f"{len(found)} differences; {asked}")
+
+
 def _card(outcome: Outcome, launched_by: str) -> Gate:
     missing = [
         what
@@ -80,4 +128,7 @@ def _card(outcome: Outcome, launched_by: str) -> Gate:
 
 
 def _shown(of: Estimate) -> str:
-    return f"{of.value:.4g} ({of.low:.4g} to {of.high:.4g})"
+    value, low, high = (
+        "unknown" if math.isnan(one) else f"{one:.4g}" for one in (of.value, of.low, of.high)
+    )
+    return f"{value} ({low} to {high})"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from protocol.identity import Identity, fingerprint
 from protocol.outcomes.binary import Binary
-from protocol.outcomes.estimates import Estimate
+from protocol.outcomes.estimates import Estimate, shown
 from protocol.outcomes.events import EventCount
 from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
@@ -32,6 +32,7 @@ from server.answers import analysis_report
 from server.answers.query_report import markdown, question
 from server.outcome import Baselines, OpenedScores, Outcome
 from server.report import binary_evaluation, subgroups
+from server.report.gates import judged
 from server.report.privacy_statement import privacy_statement
 from tasks import registry
 from tasks.schema import Schema
@@ -56,13 +57,15 @@ _BASELINES = {
 @dataclass(frozen=True)
 class Background:
     """What a card says beside a study and its outcome. launched_by: the account that submitted it
-    to a coordinator, "" where none did. sweep: what it was chosen from, in words. earlier: what the
-    coordinator's earlier studies of the same data add to its privacy cost, in words."""
+    to a coordinator, "" where none did; submitted: on which day (UTC). sweep: what it was chosen
+    from, in words. earlier: what the coordinator's earlier studies of the same data add to its
+    privacy cost, in words."""
 
     launched_by: str = ""
     baselines: Baselines | None = None
     sweep: str = ""
     earlier: str = ""
+    submitted: str = ""
 
 
 def describe(
@@ -91,7 +94,7 @@ def card(study: Study, outcome: Outcome | None = None, background: Background | 
     parts = [_head(study, outcome, known), _use(study, task)]
     if outcome is not None:
         parts += [_performance(outcome), subgroups.markdown(outcome)]
-        parts += [_compared(outcome, known.baselines)]
+        parts += [_compared(outcome, known.baselines), _next(outcome, known)]
     parts += [
         _permit(study),
         privacy_statement(study, outcome, known.earlier),
@@ -165,12 +168,14 @@ def _head(study: Study, outcome: Outcome | None, known: Background) -> str:
     launched = "a run on one machine, without a coordinator"
     if known.launched_by:
         launched = f"account {as_markdown(known.launched_by)} of the coordinator"
+    if known.submitted:
+        launched += f" on {as_markdown(known.submitted)}"
     return (
         f"# {as_markdown(study.title)}\n\n{unfinished}"
         f"**Status:** {status} · **purpose:** {as_markdown(study.purpose)} · "
         f"**contact:** {as_markdown(study.contact)} · **launched by:** {launched}\n\n"
-        f"Task `{study.task.name}` version {study.task.version}, "
-        f"{study.model.parameters:,} parameters.\n\n"
+        f"**Code:** task `{study.task.name}` version {study.task.version}, source "
+        f"`{study.task.source}`, {study.model.parameters:,} parameters.\n\n"
         f"Study `{study.digest}`: the document is the artifact `study.json`."
     )
 
@@ -233,10 +238,10 @@ def _permit(study: Study) -> str:
 
 
 def _approved(outcome: Outcome) -> str:
-    """How the sites accepted the study; empty where no site has said."""
+    """How the sites accepted the study, as far as they have said."""
     by = outcome.approvals
     if not by.by_hand + by.by_rule:
-        return ""
+        return "## Who agreed\n\nNo site has said how it agreed."
     silent = len(outcome.study.roster) - by.by_hand - by.by_rule
     rest = f"; {silent} took no part, or did not say" if silent else ""
     return (
@@ -246,25 +251,59 @@ def _approved(outcome: Outcome) -> str:
 
 
 def _compared(outcome: Outcome, baselines: Baselines | None) -> str:
-    """The study beside what else was trained; empty where it was not compared."""
+    """The study beside what else was trained, and beside no model at all; empty where it was not
+    evaluated."""
     kind = outcome.study.outcome
     first = kind.compared[0]
-    if baselines is None or first not in outcome.metrics:
+    if first not in outcome.metrics:
         return ""
+    known = {} if baselines is None else baselines.figures
     rows = [
-        f"| {_BASELINES[which]} | {of[first]:.3f} |"
-        for which, of in baselines.figures.items()
+        f"| {_BASELINES[which]} | {shown(of[first])} |"
+        for which, of in known.items()
         if first in of
     ]
-    return "\n".join(
-        [
-            "## Against what",
-            "",
-            f"| trained on | {kind.metrics[first].label}, same patients |",
-            "|---|---|",
-            *rows,
-        ]
+    if not rows:
+        rows = [f"| {_BASELINES['federated']} | {shown(outcome.metrics[first].value)} |"]
+    said = (
+        "" if known else "\n\nWhat one hospital alone or pooled data would give was not compared."
     )
+    return (
+        "\n".join(
+            [
+                "## Against what",
+                "",
+                f"| trained on | {kind.metrics[first].label}, same patients |",
+                "|---|---|",
+                *rows,
+                f"| nothing: all patients scored alike | {shown(kind.chance)} |",
+            ]
+        )
+        + said
+    )
+
+
+def _next(outcome: Outcome, known: Background) -> str:
+    """Which gates hold, and who decides."""
+    gates = [
+        f"- {gate.name} **{gate.verdict}**: {as_markdown(gate.says)}"
+        for gate in judged(outcome, known.launched_by)
+    ]
+    if outcome.released != "finished":
+        said = "No version is registered, and there is nothing to approve."
+    elif not known.launched_by:
+        said = (
+            "No coordinator signed it, so that nobody can approve it. To have it used, launch the "
+            "study at a coordinator."
+        )
+    else:
+        said = (
+            "A reviewer who did not launch it approves or rejects the registered version "
+            "(`wardround review`). Until then it is a candidate; the decision, by whom and why, is "
+            "the version's tag `wardround.verdict`."
+        )
+    stated = "The study stated no gates before it began." if not gates else "\n".join(gates)
+    return f"## What next\n\n{stated}\n\n{said}"
 
 
 def _asked(study: Study, query: Query) -> str:
@@ -362,7 +401,7 @@ def _evaluation(study: Study, opened: OpenedScores) -> str:
 
 
 def _row(name: str, of: Estimate) -> str:
-    return f"| {name} | **{of.value:.4g}** | {of.low:.4g} to {of.high:.4g} |"
+    return f"| {name} | **{shown(of.value)}** | {shown(of.low)} to {shown(of.high)} |"
 
 
 def _effort(outcome: Outcome) -> str:

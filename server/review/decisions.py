@@ -1,6 +1,7 @@
 """A coordinator's record of reviewers' decisions, and the rules by which a decision enters it.
 
     state/decisions.jsonl   one signed entry a line, each naming the one before it; only appended to
+    state/audits/           the audits' reports that approvals name, by their digests
 
 Whose study it was and whether its gates hold is what this coordinator itself noted, not what MLflow
 says. A decision is durable before anybody is told of it; MLflow follows (`server.review.aliases`).
@@ -20,6 +21,7 @@ from protocol.document import Document, digest
 from protocol.errors import Code, WardroundError
 from protocol.housekeeping import reason
 from protocol.identity import Identity
+from protocol.models.audit_evidence import LONGEST, AuditEvidence
 from protocol.models.decision import (
     Decision,
     DecisionHistory,
@@ -28,27 +30,33 @@ from protocol.models.decision import (
     SignedEntry,
 )
 from protocol.models.record import RECORD, SIGNATURE, SignedRecord
+from protocol.release import RELEASE
+from protocol.study.study import Study
 from server.enrolment.accounts import Accounts
 
-FILE = "decisions.jsonl"
+FILE, AUDITS = "decisions.jsonl", "audits"
 _MINE = "Decide from the reviewer's own account, with the key that the operator has for it."
 
 
 class Proposed(Document):
     """The body of POST /decisions: what a reviewer signed, and the record of the version that it is
-    about, with the coordinator's signature in hexadecimal."""
+    about, with the coordinator's signature in hexadecimal. audit: the report of which the decision
+    holds the digest, "" without one."""
 
     decision: SignedDecision
     record: str = Field(max_length=8000)
     signature: str = Field(max_length=128)
+    audit: str = Field(default="", max_length=LONGEST)
 
 
 @dataclass(frozen=True)
 class JudgedStudy:
-    """What this coordinator noted of a model's study. failed: its gates that do not hold."""
+    """What this coordinator noted of a model's study. failed: its gates that do not hold. audited:
+    the study, where its gates ask for an audit's report."""
 
     account: str
     failed: tuple[str, ...] = ()
+    audited: Study | None = None
 
 
 class Decisions:
@@ -84,6 +92,12 @@ class Decisions:
         decision = proposed.decision.opened()
         self._check_reviewer(account, proposed.decision, decision)
         self._check_model(decision, proposed)
+        if decision.audit != (digest(proposed.audit.encode()) if proposed.audit else ""):
+            raise WardroundError(
+                Code.MESSAGE,
+                "The audit's report is not the one that the decision names.",
+                remedy="Decide again, with the report as it was written.",
+            )
         with self._lock:
             history = self._history()
             last = history.last(decision.record)
@@ -100,6 +114,7 @@ class Decisions:
             grown = history.appended(proposed.decision, self._key)
             new = grown.entries[-1]
             try:
+                self._keep(decision.audit, proposed.audit)
                 line = new.signed.model_dump_json().encode() + b"\n"
                 durable_files.append(self._path, line)
             except OSError as error:
@@ -111,6 +126,13 @@ class Decisions:
                 ) from None
             self._read = grown
             return new
+
+    def _keep(self, name: str, report: str) -> None:
+        """The report that an approval names, for whoever asks for it later. Raises OSError."""
+        if report:
+            folder = self._path.with_name(AUDITS)
+            durable_files.make_folder(folder)
+            durable_files.write(folder / f"{name}.json", report.encode())
 
     def _history(self) -> DecisionHistory:
         if self._read is None:
@@ -188,6 +210,16 @@ class Decisions:
                 remedy="Reject it, with the reason. Whoever launched the study runs another one "
                 "that passes, or states other gates before it starts.",
             )
+        why = ""
+        if decision.verdict == "approved" and study.audited is not None:
+            why = _unaudited(study.audited, proposed.audit)
+        if why:
+            raise WardroundError(
+                Code.REFUSED_POLICY,
+                f"{what} does not pass its study's gates: audit: {why}.",
+                remedy="Run `wardround audit --study study.json` (the run in MLflow has the file) "
+                "with this coordinator's release, and approve with --audit FOLDER/summary.json.",
+            )
 
     def _check_change(self, decision: Decision, last: OpenedEntry | None) -> None:
         """Raises WardroundError(USAGE) where a decision does not follow on the last one."""
@@ -214,6 +246,14 @@ class Decisions:
                 f"{before.reviewer} has {before.verdict} {what} already, on {before.time}.",
                 remedy="Nothing needs to be done: `wardround review list` shows it.",
             )
+
+
+def _unaudited(study: Study, report: str) -> str:
+    """Why a report is no evidence for a study's claim, in words; "" where it is. Raises
+    WardroundError(MESSAGE) for what is no report."""
+    if not report:
+        return "no report was shown"
+    return AuditEvidence.parse(report).objection(study, RELEASE)
 
 
 def _load(path: Path, key: bytes) -> DecisionHistory:

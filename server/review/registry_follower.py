@@ -19,6 +19,7 @@ from protocol.document import digest
 from protocol.models.decision import ENTRY, DecisionHistory, OpenedEntry
 from protocol.models.record import RECORD
 from protocol.terminal.printable import printable
+from server.report.gates import AUDIT, TAG
 from server.tracking.mlflow_run import CANDIDATE, client_of
 from server.tracking.registered_model import APPROVED, tags_of
 
@@ -108,7 +109,10 @@ def _show(
         client.delete_registered_model_alias(said.model, CANDIDATE)
         aliases.pop(CANDIDATE)
     words = f"{said.verdict} by {said.reviewer} on {said.time[:10]}: {printable(said.reason)}"
-    for key, value in (one.signed.tags | {VERDICT: words}).items():
+    shown = one.signed.tags | {VERDICT: words}
+    if said.audit:
+        shown[f"{TAG}{AUDIT}"] = f"passed: {said.reviewer} signed for the report {said.audit}"
+    for key, value in shown.items():
         client.set_model_version_tag(said.model, version, key, value)
 
 

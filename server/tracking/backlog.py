@@ -33,11 +33,13 @@ Write = Callable[[Callable[[], object]], object]
 
 class Destination(Document):
     """Where a coordinator sends a stored study: the experiment's and the registered model's name
-    (None: the task's). `launched_by`: the account that submitted it."""
+    (None: the task's). The rest is what its card says besides (`model_card.Background`)."""
 
     experiment: str
     model: str | None
     launched_by: str = added_field("")
+    submitted: str = added_field("")
+    earlier: str = added_field("")
 
 
 def stored(

@@ -297,7 +297,8 @@ class TrackedRun:
         with tempfile.TemporaryDirectory() as scratch:
             data, model = Path(scratch) / "data", Path(scratch) / "model"
             released_model.write(data, self._study, outcome.weights)
-            (data / released_model.CARD).write_text(describe(self._study, outcome))
+            said = describe(self._study, outcome, self._background)
+            (data / released_model.CARD).write_text(said)
             mlflow.pyfunc.save_model(
                 model,
                 loader_module=released_model.__name__,

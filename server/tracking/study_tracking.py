@@ -43,16 +43,14 @@ class StudyTracking:
         configuration: Mapping[str, Any],
         undelivered: Path,
         signer: Identity | None = None,
-        launched_by: str = "",
-        earlier: Callable[[], str] = str,
+        background: Callable[[], Background] = Background,
     ) -> None:
         """undelivered: the folder for studies that MLflow did not take. signer: the coordinator's
-        key, which signs the model's record. launched_by: the account that submitted the study.
-        earlier: says what the coordinator's earlier studies of the same data add to its privacy
-        cost; asked when the run opens."""
+        key, which signs the model's record. background: what the model card says besides; asked
+        when the run opens, or when the study is stored for later."""
         self._uri, self._wish, self._undelivered = uri, wish, undelivered
         self._study, self._configuration = study, redacted(configuration)
-        self._signer, self._launched_by, self._earlier = signer, launched_by, earlier
+        self._signer, self._background = signer, background
         self._folder = undelivered / study.digest[:12]
         self._tracker: MlflowTracker | None = None
 
@@ -67,7 +65,7 @@ class StudyTracking:
             model=self._wish.model,
             undelivered=self._undelivered,
             signer=self._signer,
-            background=Background(self._launched_by, earlier=self._earlier()),
+            background=self._background(),
         )
         tracker.begin(self._study, self._configuration, RELEASE)
         shutil.rmtree(self._folder, ignore_errors=True)  # an end that was stored before it went on
@@ -115,10 +113,13 @@ class StudyTracking:
 
     def _store(self, outcome: Outcome | None, write_out: Write) -> str:
         """For the coordinator to send later; what becomes of it."""
+        known = self._background()
         later = Destination(
             experiment=self._wish.experiment,
             model=self._wish.model,
-            launched_by=self._launched_by,
+            launched_by=known.launched_by,
+            submitted=known.submitted,
+            earlier=known.earlier,
         )
         stored = (outcome, self._study, dict(self._configuration), RELEASE)
         return backlog.stored(self._folder, *stored, later, write_out)

@@ -98,15 +98,17 @@ def parameters(study: Study) -> dict[str, str]:
 
 
 def round_metrics(report: RoundReport) -> Iterator[tuple[str, float]]:
-    """A round's figures, and its costs as `system/...`, which MLflow shows apart."""
+    """A round's figures, and its costs as `system/...`, which MLflow shows apart. What matters
+    comes first: MLflow's page that compares runs opens on the metric that was written first. The
+    seconds come last: a round that has them is written."""
     return _known(
         [
-            (SECONDS, report.seconds),
+            *_shown(report.metrics),
+            ("epsilon", _shown_epsilon(report.epsilon)),
+            ("participants", report.participants),
             ("system/bytes_sent", report.bytes_sent),
             ("system/bytes_received", report.bytes_received),
-            ("participants", report.participants),
-            ("epsilon", _shown_epsilon(report.epsilon)),
-            *_shown(report.metrics),
+            (SECONDS, report.seconds),
         ]
     )
 

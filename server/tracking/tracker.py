@@ -201,10 +201,13 @@ class MlflowTracker(Tracker):
         if self._undelivered is None or (self._outcome is None and self._signer is None):
             return f"See the log of the MLflow server at {without_credentials(self._uri)}."
         folder = self._undelivered / self._study.digest[:12]
+        known = self._background or Background()
         later: Destination | str = Destination(
             experiment=self._experiment,
             model=self._model,
-            launched_by="" if self._background is None else self._background.launched_by,
+            launched_by=known.launched_by,
+            submitted=known.submitted,
+            earlier=known.earlier,
         )
         if self._signer is None:
             address = without_credentials(self._uri)
@@ -272,7 +275,7 @@ def deliver_stored(folder: Path, uri: str, signer: Identity) -> bool:
     if (where := backlog.destination(folder)) is None:
         return False
     if (study := backlog.ended_without_outcome(folder)) is None:
-        background = Background(where.launched_by)
+        background = Background(where.launched_by, submitted=where.submitted, earlier=where.earlier)
         receipt = deliver(
             folder, uri, where.experiment, where.model, signer=signer, background=background
         )

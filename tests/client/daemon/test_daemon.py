@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from flwr.supercore import date
 
 from client.config.policy import Policy
 from client.config.resource_limits import limit_memory
@@ -412,7 +413,7 @@ def test_it_waits_for_a_clock_that_is_set_right(
     """The coordinator's, or its own: a refusal does not say whose is wrong."""
     (tmp_path / "fed").mkdir()
     early = Wards(tmp_path / "fed")
-    right = authentication.now
+    right = date.now
     monkeypatch.setattr(authentication, "now", lambda: right() + timedelta(minutes=10))
     daemon = early.daemon("west")
     until(lambda: any(e.get("code") == "clock" for e in daemon.events()), "told")

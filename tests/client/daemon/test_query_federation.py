@@ -19,6 +19,7 @@ from client.enrolment.site_template import SiteAnswers
 from client.governance.database import SiteState
 from client.governance.patient_split import PatientSplit
 from client.prediction.state import PredictionState
+from launch.demo.local_ports import free_port
 from launch.federations.deployment import RemoteFederation
 from launch.queries import presets
 from launch.queries.drift import histograms_of, watched
@@ -39,7 +40,7 @@ from tasks.query_schema import PREDICTED
 from tasks.schema import PATIENT, Table
 from tests.client.daemon_federation import RULES, TASK, write_csv
 from tests.client.daemon_process import Daemon
-from tests.server.hospitals import credentials, free_port, new_coordinator
+from tests.server.hospitals import credentials, new_coordinator
 from tests.waiting import HUNG, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

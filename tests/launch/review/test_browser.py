@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 from launch.demo.child_process import script
 from launch.demo.local_ports import free_port
 from launch.tracking_server.coordinator_login import log_in
+from protocol.study.study import Study
 from server.review.approval_watch import ApprovalWatch
 from server.tracking.mlflow_run import client_of
 from tests.browser import Browser
@@ -29,6 +32,32 @@ pytestmark = pytest.mark.slow
 IMAGES = "[...document.querySelectorAll('img')].filter(i => i.naturalWidth > 200).length"
 ASKS = """fetch("/ajax-api/2.0/mlflow/%s", {method: "POST", body: JSON.stringify(%s),
     headers: {"content-type": "application/json"}}).then((answer) => answer.status)"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What answers a reviewer's question. clicks: the links that lead to it from the run's page."""
+
+    reads: tuple[str, ...]
+    clicks: tuple[str, ...] = ()
+
+
+def answers(study: Study) -> dict[str, Answer]:
+    """Ten questions about version 2, whose study is `study`, launched by ada."""
+    card, version = ("Show more",), ("/models/cancer/versions/2",)
+    return {
+        "for whom": Answer(("Intended use:", "Not for"), card),
+        "how private": Answer(("What it cost in privacy", "No differential privacy"), card),
+        "how sure": Answer(("95% interval", "Scored on"), card),
+        "against what": Answer(("Against what", "nothing: all patients scored alike"), card),
+        "who": Answer(("account ada of the coordinator", "Who agreed"), card),
+        "when": Answer(("Created at", f"of the coordinator on {datetime.now(UTC):%Y-%m-}"), card),
+        "which data": Answer((f"About {study.patients():,} patients", "Inputs"), card),
+        "which code": Answer((study.task.source, "wardround.code_version", study.digest), card),
+        "what limits": Answer(("Limits:", "nobody has validated it elsewhere"), card),
+        "what next": Answer(("What next", "A reviewer who did not launch it"), card),
+        "what became of it": Answer(("wardround.gate.auc", "candidate"), version),
+    }
 
 
 class Desk:
@@ -106,6 +135,24 @@ def test_a_reviewer_reads_everything_and_compares(desk: Desk, width: int, tmp_pa
         window.open(f"{url}/#/compare-runs?{runs.replace(' ', '')}")
         window.reads("Comparing 2 Runs", "auc", "mode")
         window.keep(kept / "compared.png")
+
+
+def test_ten_questions_are_answered_within_two_clicks_of_the_run(
+    desk: Desk, tmp_path: Path
+) -> None:
+    kept = Path(os.environ.get("WARDROUND_SCREENSHOTS", tmp_path)) / "questions"
+    run = desk.runs["2"]
+    study = Study.parse(Path(desk.rita.download_artifacts(run, "study.json")).read_bytes())
+    with desk.window(1280) as window:
+        for question, answer in answers(study).items():
+            assert len(answer.clicks) <= 2
+            window.open("about:blank")
+            window.open(f"{desk.mlflow.url}/#/experiments/{desk.experiment}/runs/{run}")
+            for link in answer.clicks:
+                window.click(link)
+            for text in answer.reads:
+                window.legible(text)
+            window.keep(kept / f"{question.replace(' ', '_').replace(':', '')}.png")
 
 
 def test_a_reviewer_approves_and_may_nothing_else(desk: Desk, tmp_path: Path) -> None:

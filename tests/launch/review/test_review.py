@@ -89,9 +89,11 @@ class Consortium:
         assert isinstance(error, WardroundError)
         return error
 
-    def export(self, name: str) -> Bundle:
-        file, key = self.folder / f"{name}.safetensors", str(self.bundle)
-        words = ("export", "models:/cancer@approved", str(file), "--key", key)
+    def export(self, name: str, *more: str, who: str = "", version: str = "@approved") -> Bundle:
+        """who: whose account asks the coordinator; "" for the public key alone."""
+        file = self.folder / f"{name}.safetensors"
+        key = str(self.people[who] if who else self.bundle)
+        words = ("export", f"models:/cancer{version}", str(file), "--key", key, *more)
         done = CliRunner().invoke(app, words)
         if done.exception is not None:
             raise done.exception
@@ -186,6 +188,22 @@ def test_a_reviewer_approves_and_a_hospital_is_told(all_of_it: Consortium, tmp_p
     until(lambda: "approved" not in made.aliases(), "the alias goes")
     with pytest.raises(WardroundError, match="none of cancer is approved"):
         made.export("withdrawn")
+    _put_back(made, bundle)
+
+
+def _put_back(made: Consortium, bundle: Bundle) -> None:
+    """Whoever can write to MLflow puts the approval back that raoul has withdrawn since; whether
+    the coordinator's watch has seen it or not, who asks is not misled."""
+    assert bundle.approval is not None
+    for tag, text in bundle.approval.signed.tags.items():
+        made.client.set_model_version_tag("cancer", "1", tag, text)
+    with pytest.raises(WardroundError, match="raoul has withdrawn it"):
+        made.export("asked", who="ada", version="/1")
+    away = ("--coordinator", "localhost:1")
+    with pytest.raises(WardroundError, match="was withdrawn since cannot be asked") as refused:
+        made.export("away", *away, who="ada", version="/1")
+    assert refused.value.code is Code.UNREACHABLE
+    assert not (made.folder / "asked.safetensors").exists()
 
 
 def test_what_is_refused_is_said(all_of_it: Consortium) -> None:

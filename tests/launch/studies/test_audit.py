@@ -19,6 +19,9 @@ from launch.demo.mlflow_server import MlflowServer
 from launch.studies.audit import _metrics, audit
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
+from protocol.models.audit_effort import RUNS
+from protocol.models.audit_evidence import AuditEvidence
+from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.tracking.mlflow_run import client_of, experiment_id
 from tasks import registry
@@ -36,6 +39,35 @@ def test_an_audit_reports_every_attack_and_a_membership_attack(tmp_path: Path) -
     assert {one["part"] for one in report["findings"]} == {"training", "evaluation"}
     assert 0 < report["membership"]["auc"] < 1
     assert "Which audit sees which fault" in (tmp_path / "audit.md").read_text()
+
+
+def test_a_federations_own_study_is_audited_as_it_is(tmp_path: Path) -> None:
+    """Its digest, so that the report is evidence for it, and for no other."""
+    patients = {"east": 90, "north": 90, "south": 90}
+    study = build_study(compose.load(SMALL), registry.load("breast_cancer"), patients)
+    document = tmp_path / "study.json"
+    document.write_bytes(study.document)
+    words = ["audit", "--runs", "100", "--canaries", "64", "--json", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*words, "--study", str(document), "tracking=off"])
+    assert done.exit_code == 0, done.output
+    evidence = AuditEvidence.parse((tmp_path / "out" / "summary.json").read_text())
+    assert evidence.objection(study, RELEASE).startswith("too few runs")
+    enough = [one.model_copy(update={"runs": RUNS}) for one in evidence.findings]
+    longer = evidence.model_copy(update={"findings": tuple(enough)})
+    assert longer.objection(study, RELEASE) == ""
+    other = study.model_copy(update={"title": "Another"})
+    assert evidence.objection(other, RELEASE) == "the report is of another study"
+
+
+def test_code_that_is_not_the_studys_is_not_audited_for_it(tmp_path: Path) -> None:
+    patients = {"east": 90, "north": 90, "south": 90}
+    study = build_study(compose.load(SMALL), registry.load("breast_cancer"), patients)
+    task = study.task.model_copy(update={"source": "0" * 64})
+    document = tmp_path / "study.json"
+    document.write_bytes(study.model_copy(update={"task": task}).document)
+    with pytest.raises(WardroundError) as raised:
+        audit(compose.load(["tracking=off"]), 100, 64, _silent, tmp_path / "out", document)
+    assert raised.value.code is Code.TASK_CHANGED
 
 
 @pytest.fixture(scope="module")

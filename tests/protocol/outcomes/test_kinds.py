@@ -85,6 +85,16 @@ def test_noise_and_epsilon_are_of_what_one_patient_changes(kind: BaseKind) -> No
     assert drawn == pytest.approx((norm * of.evaluation.noise_multiplier) ** 2)
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=repr)
+def test_chance_is_what_scores_that_are_all_alike_come_to(kind: BaseKind) -> None:
+    low, high = kind.extremes
+    labels = np.random.default_rng(0).uniform(low, high, 400)
+    labels = np.round(labels) if kind.whole else labels
+    alike = float(labels.mean()) if isinstance(kind, (Regression, EventCount)) else 0.25
+    scores = np.full((len(labels), *kind.scores_of_one), alike)
+    assert kind.figures_of(scores, labels)[kind.compared[0]] == pytest.approx(kind.chance, abs=1e-9)
+
+
 def test_sums_of_larger_counts_need_larger_words() -> None:
     """A patient adds 8 to a cell of 64 classes' matrix."""
     plain = document()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.study.gates import Gates
 from protocol.study.study import Member, Privacy, Study
 from server.outcome import Approvals, Baselines
 from server.report.model_card import (
@@ -106,7 +107,7 @@ def test_it_says_who_launched_it_and_how_the_sites_agreed() -> None:
     assert "without a coordinator" in card(of)
     silent = replace(outcome(of), approvals=Approvals(by_hand=1, by_rule=0))
     assert "2 took no part, or did not say" in card(of, silent)
-    assert "Who agreed" not in card(of, replace(silent, approvals=Approvals()))
+    assert "No site has said how" in card(of, replace(silent, approvals=Approvals()))
 
 
 def test_it_names_every_input_with_its_unit_and_range() -> None:
@@ -123,7 +124,36 @@ def test_it_says_against_what_it_was_compared() -> None:
     text = card(of, outcome(of), Background(baselines=baselines))
     assert "| one hospital alone, their mean | 0.810 |" in text
     assert "| all data in one place | 0.950 |" in text
-    assert "Against what" not in card(of, outcome(of))
+    assert "| nothing: all patients scored alike | 0.500 |" in text
+    alone = card(of, outcome(of))
+    assert "| all, by this study | 0.930 |" in alone
+    assert "| nothing: all patients scored alike | 0.500 |" in alone
+    assert "was not compared" in alone
+    assert "Against what" not in card(of, replace(outcome(of), metrics={}))
+
+
+def test_an_end_that_the_counts_do_not_tell_is_unknown() -> None:
+    of = study()
+    text = card(of, outcome(of))
+    assert "| brier | **0.100** | 0.080 to unknown |" in text
+    assert "nan" not in re.findall(r"\b\w+\b", text)
+
+
+def test_it_says_when_by_which_code_and_what_comes_next() -> None:
+    of = study()
+    known = Background(launched_by="ada", submitted="2026-03-01")
+    text = card(of, outcome(of), known)
+    assert "account ada of the coordinator on 2026-03-01" in text
+    assert f"source `{of.task.source}`" in text
+    assert "stated no gates" in text
+    assert "A reviewer who did not launch it" in text
+    gated = of.model_copy(update={"gates": Gates(metrics={"auc": 0.92}, epsilon=5)})
+    text = card(gated, replace(outcome(of), study=gated), known)
+    assert "- auc **FAILED**: 0.93 (0.91 to 0.95); all of the interval" in text
+    assert "- epsilon **passed**: 1.875 spent; at most 5" in text
+    assert "nobody can approve it" in card(of, outcome(of))
+    ended = replace(outcome(of), status="killed")
+    assert "there is nothing to approve" in card(of, ended, known)
 
 
 def test_the_privacy_statement_answers_what_the_guidelines_ask() -> None:

@@ -31,7 +31,9 @@ def proposed(
     verdict: Verdict = "approved",
     reviewer: str = "rita",
     reason: str = "calibrated",
+    audit: str = "",
 ) -> Proposed:
+    """audit: the report that the decision names."""
     of = signed.record
     decision = Decision(
         model=of.model,
@@ -42,9 +44,13 @@ def proposed(
         reason=reason,
         reviewer=reviewer,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
+        audit=digest(audit.encode()) if audit else "",
     )
     return Proposed(
-        decision=SignedDecision.make(decision, key), record=signed.text, signature=signed.signature
+        decision=SignedDecision.make(decision, key),
+        record=signed.text,
+        signature=signed.signature,
+        audit=audit,
     )
 
 

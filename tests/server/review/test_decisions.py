@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.models.decision import Verdict
-from server.review.decisions import FILE, JudgedStudy
+from server.review.decisions import AUDITS, FILE, JudgedStudy
 from tests.failing_disk import disk
+from tests.protocol.models.audits import report
+from tests.server.outcomes import study
 from tests.server.review.reviewed import STUDY, Reviewed, proposed, record
 
 
@@ -51,6 +54,34 @@ def test_a_model_that_fails_its_gates_is_not_approved(here: Reviewed) -> None:
     here.studies[STUDY] = JudgedStudy("ada", ("auc: 0.7 (0.6 to 0.8)",))
     with refused(Code.REFUSED_POLICY, "does not pass its study's gates: auc"):
         here.decide()
+    assert here.decide("rejected") == "rejected"
+
+
+def test_an_audit_gate_opens_for_a_report_of_that_study_alone(here: Reviewed) -> None:
+    of = study()
+    here.studies[STUDY] = JudgedStudy("ada", (), of)
+    signed, key = record(here.signer), here.keys["rita"]
+    for shown, says in (
+        ("", "audit: no report was shown"),
+        (report(study()), "audit: the report is of another study"),
+        (report(of, bound=9.0), "audit: the claim is broken"),
+    ):
+        with refused(Code.REFUSED_POLICY, says):
+            here.decisions.add("rita", proposed(signed, key, audit=shown))
+    honest = proposed(signed, key, audit=report(of))
+    with refused(Code.MESSAGE, "not the one that the decision names"):
+        here.decisions.add("rita", honest.model_copy(update={"audit": report(of, bound=0.1)}))
+    assert verdicts(here) == []
+    assert not (here.folder / AUDITS).exists()
+    entry = here.decisions.add("rita", honest)
+    (kept,) = (here.folder / AUDITS).iterdir()
+    assert kept.stem == entry.decision.audit == digest(kept.read_bytes())
+    assert kept.stat().st_mode & 0o077 == 0
+    assert here.opened().history.entries[-1].decision.audit == kept.stem
+
+
+def test_a_model_is_rejected_without_an_audit(here: Reviewed) -> None:
+    here.studies[STUDY] = JudgedStudy("ada", (), study())
     assert here.decide("rejected") == "rejected"
 
 

@@ -79,7 +79,12 @@ def aliases(client: Any) -> dict[str, str]:
 
 
 def decided(
-    client: Any, history: DecisionHistory, version: str, verdict: Verdict, by: Identity = KEY
+    client: Any,
+    history: DecisionHistory,
+    version: str,
+    verdict: Verdict,
+    by: Identity = KEY,
+    audit: str = "",
 ) -> DecisionHistory:
     found = tags(client, version)
     decision = Decision(
@@ -91,6 +96,7 @@ def decided(
         reason="[a link](https://x.example)\u202e",
         reviewer="rita",
         time="2026-11-27T10:00:00+00:00",
+        audit=audit,
     )
     return history.appended(SignedDecision.make(decision, REVIEWER), by)
 
@@ -103,9 +109,12 @@ def test_aliases_follow_the_record(server: MlflowServer, client: Any) -> None:
     history = decided(client, DecisionHistory(), "1", "approved")
     follow(server.url, history)
     assert aliases(client) == {APPROVED: "1", CANDIDATE: "2"}
-    history = decided(client, history, "2", "approved")
+    history = decided(client, history, "2", "approved", audit="a" * 64)
     assert follow(server.url, history) == ()
     assert aliases(client) == {APPROVED: "2"}
+    assert tags(client, "2")["wardround.gate.audit"].startswith(
+        "passed: rita signed for the report"
+    )
     history = decided(client, history, "2", "withdrawn")
     follow(server.url, history)
     assert aliases(client) == {APPROVED: "1"}
@@ -124,6 +133,23 @@ def test_what_was_interrupted_is_done_by_the_next_look(server: MlflowServer, cli
     follow(server.url, history)
     assert aliases(client) == {}
     assert tags(client, "2")[VERDICT].startswith("rejected by rita")
+
+
+def test_the_coordinators_last_word_counts_whatever_mlflow_says(
+    server: MlflowServer, client: Any, tmp_path: Path
+) -> None:
+    approved = decided(client, DecisionHistory(), "1", "approved")
+    follow(server.url, approved)
+    address, withdrawn = f"models:/{MODEL}/1", decided(client, approved, "1", "withdrawn")
+    assert export(address, tmp_path / "old", key=TRUSTED).approval is not None
+    found = export(address, tmp_path / "newest", key=TRUSTED, history=approved)
+    assert found.approval is not None
+    assert found.approval.entry.number == 1
+    with pytest.raises(WardroundError, match="rita has withdrawn it"):
+        export(address, tmp_path / "withdrawn", key=TRUSTED, history=withdrawn)
+    with pytest.raises(WardroundError, match="no such decision in its record"):
+        export(address, tmp_path / "lost", key=TRUSTED, history=DecisionHistory())
+    assert not (tmp_path / "withdrawn").exists()
 
 
 def test_an_alias_set_by_hand_is_flagged_until_a_reviewer_signs(

@@ -3,6 +3,7 @@ all; and nothing that lies with it is run."""
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
+import torch
 
 from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
@@ -29,6 +32,7 @@ from protocol.vectors import weights_digest
 from server import released_model
 from server.outcome import Outcome
 from server.released_model import example
+from server.released_program import program_of
 from server.tracking import mlflow_run, registered_model
 from server.tracking.model_export import export
 from server.tracking.registered_model import CREDENTIALS
@@ -343,6 +347,13 @@ def test_a_signed_model_leaves_as_one_file_and_scores_the_same(
     assert (read.study.digest, read.name) == (done.study.digest, "signed/1")
     assert read.weights.tolist() == done.weights.tolist()
     assert read.card.startswith("#")
+    served = mlflow.pyfunc.load_model(receipt.model).predict(SCORES)["score"].tolist()
+    loaded = registered_model.load(receipt.model, key=TRUSTED)
+    program = torch.export.load(io.BytesIO(program_of(read))).module()
+    records = torch.from_numpy(loaded.features(SCORES))
+    with torch.inference_mode():
+        alone = [float(program(record[None].clone())) for record in records]
+    assert served == loaded.predict(SCORES)["score"].tolist() == alone
 
 
 def test_only_a_signed_model_leaves(unsigned: str, tmp_path: Path) -> None:

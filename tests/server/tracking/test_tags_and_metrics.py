@@ -39,3 +39,12 @@ def test_who_launched_a_study_is_the_user_of_its_run() -> None:
     tags = opening_tags(OF, "1", None, Background(launched_by="ada"))
     assert (tags["mlflow.user"], tags["wardround.launched_by"]) == ("ada", "ada")
     assert "mlflow.user" not in opening_tags(OF, "1", None, Background())
+
+
+def test_what_matters_of_a_round_comes_first_and_what_it_cost_last() -> None:
+    """MLflow's page that compares runs opens on the metric that was written first."""
+    names = [name for name, _ in round_metrics(report(1))]
+    assert names[0] == "auc"
+    assert names[-1] == "system/seconds"
+    silent = [name for name, _ in round_metrics(replace(report(1), metrics={}))]
+    assert silent[:2] == ["epsilon", "participants"]

@@ -11,6 +11,7 @@ from launch.demo.mlflow_server import MlflowServer
 from protocol.identity import Identity
 from server.coordinator.operations.settlement import Settlement
 from server.outcome import Outcome
+from server.report.model_card import Background
 from server.tracking import study_tracking
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
 from tests.server.outcomes import CONFIGURATION, outcome, study
@@ -40,7 +41,10 @@ def test_no_run_stays_open_though_mlflow_went_away(
     done = {title: outcome(study(title=title)) for title in ("finished", "failed", "cancelled")}
 
     def tracking(of: Outcome, uri: str) -> StudyTracking:
-        return StudyTracking(uri, WISH, of.study, CONFIGURATION, waiting, signer)
+        about = Background("ada", submitted="2026-03-01", earlier="two studies before it")
+        return StudyTracking(
+            uri, WISH, of.study, CONFIGURATION, waiting, signer, background=lambda: about
+        )
 
     server.start()
     try:
@@ -68,6 +72,11 @@ def test_no_run_stays_open_though_mlflow_went_away(
         assert runs(server) == {"finished": "FINISHED", "failed": "KILLED", "cancelled": "KILLED"}
         (version,) = MlflowClient(server.url).search_model_versions("name = 'settled'")
         assert version.tags["wardround.study"] == done["finished"].study.digest
+        said = (
+            MlflowClient(server.url).get_run(str(version.run_id)).data.tags["mlflow.note.content"]
+        )
+        assert "account ada of the coordinator on 2026-03-01" in said
+        assert "| composition with earlier studies | two studies before it |" in said
     finally:
         server.stop()
 
