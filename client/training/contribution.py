@@ -17,7 +17,6 @@ from client.training.algorithm_state import AlgorithmState
 from client.training.algorithms import FedAvg, algorithm
 from client.training.local_steps import RoundSteps, SiteContext
 from protocol.errors import Code, WardroundError
-from protocol.outcomes.base import Labels, Scores
 from protocol.privacy.randomness import Stream
 from protocol.privacy.skellam import skellam
 from protocol.study.study import Study
@@ -79,27 +78,23 @@ class Contributor:
                 share[part] = skellam(variance, part.stop - part.start)
         return share
 
-    def _counts(self, weights: Vector) -> npt.NDArray[np.int64]:
-        return self.study.outcome.counts(*self._scored(weights), self.study.evaluation.bins)
-
-    def _scored(self, weights: Vector) -> tuple[Scores, Labels]:
-        """Of each patient of the evaluation part."""
-        batch = self.context.patients.evaluation
-        scores = self.context.learner.scores(weights, batch)
-        return scores, batch.labels.numpy().astype(np.float64)
-
     def _evaluated(self, weights: Vector) -> npt.NDArray[np.int64]:
-        """The histogram of all patients, then that of each level of each partition: a patient is in
-        one level of every partition."""
-        scores, labels = self._scored(weights)
-        outcome, bins = self.study.outcome, self.study.evaluation.bins
-        parts = [outcome.counts(scores, labels, bins)]
-        for place, partition in enumerate(self.study.evaluation.subgroups):
-            own = self._levels(place, partition)
-            for level in range(len(partition.levels)):
-                here = own == level
-                parts.append(outcome.counts(scores[here], labels[here], bins))
-        return np.concatenate(parts)
+        """The histogram of all patients of the evaluation part, then that of each level of each
+        partition: a patient is in one level of every partition."""
+        study, outcome, patients = self.study, self.study.outcome, self.context.patients.evaluation
+        own = [self._levels(at, of) for at, of in enumerate(study.evaluation.subgroups)]
+        chosen: list[npt.NDArray[np.bool_]] = [np.ones(len(patients), dtype=np.bool_)]
+        for partition, levels in zip(study.evaluation.subgroups, own, strict=True):
+            chosen += [levels == level for level in range(len(partition.levels))]
+        counts = np.zeros((len(chosen), outcome.cells(study.evaluation.bins)), dtype=np.int64)
+        start = 0
+        for scores, labels in self.context.learner.scored(weights, patients):
+            rows = slice(start, start + len(scores))
+            for total, of in zip(counts, chosen, strict=True):
+                here, known = of[rows], labels.astype(np.float64)
+                total += outcome.counts(scores[here], known[here], study.evaluation.bins)
+            start = rows.stop
+        return counts.ravel()
 
     def _levels(self, place: int, partition: Partition) -> npt.NDArray[np.int64]:
         """(patients of the evaluation part,): the level of each in one partition."""
@@ -173,11 +168,9 @@ class Contributor:
         if personal is None:
             return
         outcome, bins = self.study.outcome, self.study.evaluation.bins
-        figures = {
-            name: {m: of.value for m, of in sorted(metrics.items()) if np.isfinite(of.value)}
-            for name, metrics in (
-                ("released", outcome.pooled(self._counts(weights).astype(np.float64), bins)),
-                ("own", outcome.pooled(self._counts(personal).astype(np.float64), bins)),
-            )
-        }
+        figures = {}
+        for name, model in (("released", weights), ("own", personal)):
+            counts = self._evaluated(model)[: outcome.cells(bins)].astype(np.float64)
+            metrics = sorted(outcome.pooled(counts, bins).items())
+            figures[name] = {m: of.value for m, of in metrics if np.isfinite(of.value)}
         self.state.keep_model(personal, figures)
