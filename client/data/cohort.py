@@ -276,7 +276,7 @@ def _select(
         if first == row:
             continue
         keep[row] = False
-        if labels.same(first, row):
+        if labels.same(first, int(row)):
             repeated += 1
         else:
             keep[first] = False

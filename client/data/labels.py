@@ -60,8 +60,8 @@ class LabelColumns:
     def same(self, one: int, other: int) -> bool:
         """Whether two rows have the same label."""
         first, second = (self.columns[np.array([row])] for row in (one, other))
-        labels = (self.task.outcome.labels_of(of) for of in (first, second))
-        return bool(np.array_equal(*labels))
+        outcome = self.task.outcome
+        return bool(np.array_equal(outcome.labels_of(first), outcome.labels_of(second)))
 
 
 def malformed(column: str, row: int, what: str) -> WardroundError:

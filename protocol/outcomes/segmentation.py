@@ -160,7 +160,9 @@ class Segmentation(BaseKind):
         sums = opened[1:].reshape(self.structures, _SUMS) / _Q
         found: dict[str, Estimate] = {}
         for place, name in ((1, "dice"), (3, "jaccard")):
-            each = [_mean(one[0], *one[place : place + 2], noise_variance / _Q**2) for one in sums]
+            each = [
+                _mean(one[0], one[place], one[place + 1], noise_variance / _Q**2) for one in sums
+            ]
             known = [one for one in each if one is not None]
             if known and len(known) == self.structures:
                 values, spreads, noises = np.array(known).T
@@ -204,7 +206,7 @@ def _mean(
 
 
 def _estimate(value: float, reach: float) -> Estimate:
-    return Estimate(value, max(0.0, value - reach), min(1.0, value + reach))
+    return Estimate(float(value), max(0.0, float(value - reach)), min(1.0, float(value + reach)))
 
 
 def _of_sums(place: int) -> Metric:
