@@ -194,13 +194,15 @@ def _mean(
     """Noised number of patients, sum and sum of squares of values from 0 to 1 -> their mean, and
     its standard deviation by chance of patients and by noise; None of fewer than one patient.
 
-    A ratio of two noised sums (the delta method); the spread of values from 0 to 1 is at most that
-    of zeros and ones of the same mean.
+    A ratio of two noised sums (the delta method). The spread is that of two patients more of 0 and
+    two more of 1 (after Agresti and Coull 1998), since few bad masks among many good ones may not
+    be among those that were scored; it is at most that of zeros and ones of the same mean.
     """
     if patients < 1:
         return None
     mean = min(max(total / patients, 0.0), 1.0)
-    spread = min(max(squares / patients - mean**2, 0.0), mean * (1 - mean))
+    wider, middle = patients + 4, min(max((total + 2) / (patients + 4), 0.0), 1.0)
+    spread = min(max((squares + 2) / wider - middle**2, 0.0), middle * (1 - middle))
     by_noise = math.sqrt(noise_variance * (1 + mean**2)) / patients
     return mean, math.sqrt(spread / patients), by_noise
 
