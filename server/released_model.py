@@ -47,7 +47,8 @@ class ReleasedModel:
 
     def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """The cohort's columns, N rows -> N rows of what the task's kind of outcome predicts,
-        float64: `score` in [0, 1], `score_0`, `score_1` ... of several classes, or `prediction`.
+        float64: `score` in [0, 1], `score_0`, `score_1` ... of several classes, `prediction`, or
+        `area_1`, `area_2` ... of the classes of a mask, which `masks` gives whole.
 
         Numbers may be NaN and categories None where missing; a picture is the bytes of a PNG or
         JPEG file, windowed as a site's cache does it, b"" where there is none. Raises
@@ -57,11 +58,30 @@ class ReleasedModel:
         """
         import pandas as pd
 
+        columns = list(self._model.task.outcome.score_columns)
+        scores = self._model.scores(self._table(frame))
+        return pd.DataFrame(scores, columns=columns, index=frame.index)
+
+    def masks(self, frame: pd.DataFrame) -> npt.NDArray[np.uint8]:
+        """The same N rows -> (N, rows, columns), the class of each pixel of the picture.
+
+        Raises WardroundError: as `predict`, and USAGE where the model makes no masks.
+        """
         task = self._model.task
-        table = {c.name: _values(c, frame) for c in task.schema.columns if c.name in frame}
-        table |= {i.name: _pictures(i, frame) for i in task.schema.images if i.name in frame}
-        columns = list(task.outcome.score_columns)
-        return pd.DataFrame(self._model.scores(table), columns=columns, index=frame.index)
+        if not task.schema.masked:
+            raise WardroundError(
+                Code.USAGE,
+                f"The model of task {task.name} makes no masks.",
+                remedy="Call predict.",
+            )
+        features = task.features(self._table(frame))
+        made = [self._model.said_of(one)[0].astype(np.uint8) for one in features]
+        return np.stack(made) if made else np.empty((0, *task.outcome.label_shape), np.uint8)
+
+    def _table(self, frame: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
+        schema = self._model.task.schema
+        table = {c.name: _values(c, frame) for c in schema.columns if c.name in frame}
+        return table | {i.name: _pictures(i, frame) for i in schema.images if i.name in frame}
 
 
 def write(directory: Path, study: Study, weights: Vector) -> None:
