@@ -115,11 +115,11 @@ def population(setting: Setting, seed: int) -> tuple[Values, Values]:
             below = np.cumsum(scores, axis=1) < rng.random((many, 1))
             return scores, below.sum(axis=1).clip(0, classes - 1).astype(np.float64)
         case Segmentation(classes=classes, rows=rows, columns=columns):
-            row, shape = np.arange(rows)[:, None], (many, rows, columns)
+            row, size = np.arange(rows)[:, None], (many, rows, columns)
             edge = rng.integers(0, rows, (many, 1, 1))
-            labels = np.broadcast_to((row < edge) + 2 * (row > edge), shape).astype(np.uint8)
-            wrong = rng.random(shape) < rng.gamma(1.0, setting.spread, (many, 1, 1))
-            return np.where(wrong, rng.integers(classes, size=shape), labels), labels
+            labels = np.broadcast_to((row < edge) + 2 * (row > edge), size).astype(np.uint8)
+            wrong = rng.random(size) < rng.gamma(1.0, setting.spread, (many, 1, 1))
+            return np.where(wrong, rng.integers(classes, size=size), labels), labels
         case Regression(low=low, high=high):
             width = high - low
             scores = (low + width * rng.normal(0.42, setting.spread, many)).clip(low, high)

@@ -15,7 +15,7 @@ from protocol.outcomes.estimates import Counts, Estimate, Metric
 
 Labels = npt.NDArray[Any]
 """(N,): one number a patient, whatever it was made of; (N, ...) where a label has a shape."""
-Columns = npt.NDArray[np.float64]
+Columns = npt.NDArray[Any]
 """(N,) the label's column as a site's view has it, or (N, columns) where there are several; NaN
 where missing. (N, rows, columns) uint8 of masks."""
 Scores = npt.NDArray[np.floating]

@@ -145,7 +145,7 @@ def test_what_is_wrong_with_a_mask_is_named_and_costs_that_mask_alone(tmp_path: 
     pacs = tmp_path / "pacs"
     segmented(files[0], shown, pacs / "m0.dcm")
     segmented(small, halves(8, 8), pacs / "m1.dcm")
-    segmented(files[2], np.concatenate([shown, ~shown.any(0)[None]]), pacs / "m2.dcm")
+    segmented(files[2], np.concatenate([shown, ~shown.any(axis=0, keepdims=True)]), pacs / "m2.dcm")
     segmented(files[3], np.concatenate([shown[:1], shown[:1]]), pacs / "m3.dcm")
     config = site(tmp_path)
     notes: list[str] = []
