@@ -5,6 +5,8 @@
     python bench/outcomes.py --part reached      at an epsilon beside a bar or a baseline
     python bench/outcomes.py --part federated    without privacy, beside all data pooled
     python bench/outcomes.py --part coverage     how often the printed intervals hold the truth
+    python bench/outcomes.py --part masks        segmentation, without privacy and local; long, and
+                                                 only where it is asked for
 
 Price: how far the study's model is below scikit-learn's on all data pooled, without privacy, on the
 same held-out patients; the mean over splits, with the 95% interval of the paired differences.
@@ -39,6 +41,7 @@ Floats = npt.NDArray[np.floating]
 SHARE = 0.3
 LEAST = 0.93
 PARTS = ("price", "reached", "federated", "coverage")
+LONG = ("masks",)
 FIRST = 0
 """The first split's seed."""
 
@@ -92,6 +95,8 @@ PLAIN = {
     "trial_survival": "local_lr=0.5",
 }
 """A task of each kind of outcome, and its step size without privacy."""
+MASKS = ("rounds=12", "local_steps=10", "local_lr=0.5", "evaluation=off")
+OVERLAP = 0.92
 APART = 0.01
 ROUNDING = 1e-4
 """Of a weight, by fixed-point and float32 arithmetic over a study."""
@@ -209,6 +214,39 @@ def survival(splits: int) -> bool:
     )
 
 
+def masks(splits: int) -> Iterator[bool]:
+    """Dice of the task lung_fields: without privacy beside its bar, and with each hospital's own
+    noise at epsilon 8, which has none."""
+    task = registry.load("lung_fields")
+    folds = folds_of(task, splits)
+    for said, bar, words in (
+        ("without privacy", OVERLAP, ("privacy=none", "privacy.sampling_rate=0.02")),
+        (
+            "local DP at epsilon 8",
+            0.0,
+            (
+                *("privacy=local", "privacy.epsilon=8", "privacy.delta=1e-5"),
+                *("privacy.sampling_rate=0.1", "privacy.clip_norm=1", "averaging=last_half"),
+            ),
+        ),
+    ):
+        reached = []
+        for fold in folds:
+            scores, _ = federated(task, fold, (*MASKS, *words))
+            labels = fold.part(training=False)[1]
+            reached.append(task.outcome.figures_of(scores, labels)["dice"])
+        yield figure(
+            f"lung_fields: Dice {said}",
+            float(np.mean(reached)),
+            "dice",
+            bar,
+            least=True,
+            lowest=round(min(reached), 4),
+            splits=splits,
+            load=load(),
+        )
+
+
 def beside_pooled(splits: int, only: str | None) -> Iterator[bool]:
     """Without privacy, for a task of every kind: weights after one local step a round, and the
     figure after five."""
@@ -304,7 +342,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--part", choices=PARTS)
+    parser.add_argument("--part", choices=(*PARTS, *LONG))
     parser.add_argument("--task", help="only this one, of those that a part has")
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--runs", type=int, default=2000)
@@ -323,6 +361,8 @@ def main() -> int:
                 held += list(beside_pooled(given.splits, given.task))
             case "coverage":
                 held += list(coverages(given.runs))
+            case "masks":
+                held += list(masks(min(given.splits, 3)))
     return 0 if all(held) else 1
 
 

@@ -77,6 +77,7 @@ MODELS = (
     Model("length_of_stay", (62,), {}),
     Model("readmission_levels", (209,), {}),
     Model("trial_survival", (18,), {}),
+    Model("lung_fields", (32, 32), {}),
     Model("no_show", (33,), {}),
     Model("icu_timeseries", (45,), {"model": "summary"}),
     Model("icu_timeseries", (1299,), {"model": "tcn"}),
@@ -94,8 +95,9 @@ def patients_of(model: Model, seed: int = 0) -> Cohort:
     rows = rng.random((PATIENTS, *model.shape), dtype=np.float32)
     third = PATIENTS // 3
     rows[third : 2 * third] = rows[third : third + 1].mean()
-    low, high = registry.load(model.task, model.options).outcome.extremes
-    labels = rng.integers(int(low), int(high) + 1, size=PATIENTS)
+    outcome = registry.load(model.task, model.options).outcome
+    low, high = outcome.extremes
+    labels = rng.integers(int(low), int(high) + 1, size=(PATIENTS, *outcome.label_shape))
     if model.pictures:
         return cohort_of((rows * 255).astype(np.uint8), labels, "training")
     rows[2 * third :] *= np.exp2(rng.integers(1, 60, (third, 1))).astype(np.float32)

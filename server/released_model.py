@@ -47,7 +47,8 @@ class ReleasedModel:
 
     def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """The cohort's columns, N rows -> N rows of what the task's kind of outcome predicts,
-        float64: `score` in [0, 1], `score_0`, `score_1` ... of several classes, or `prediction`.
+        float64: `score` in [0, 1], `score_0`, `score_1` ... of several classes, `prediction`, or
+        `area_1`, `area_2` ... of the classes of a mask, which `masks` gives whole.
 
         Numbers may be NaN and categories None where missing; a picture is the bytes of a PNG or
         JPEG file, windowed as a site's cache does it, b"" where there is none. Raises
@@ -60,6 +61,21 @@ class ReleasedModel:
         columns = list(self._model.task.outcome.score_columns)
         found = self._model.scores_of(self.features(frame))
         return pd.DataFrame(found, columns=columns, index=frame.index)
+
+    def masks(self, frame: pd.DataFrame) -> npt.NDArray[np.uint8]:
+        """The same N rows -> (N, rows, columns), the class of each pixel of the picture.
+
+        Raises WardroundError: as `predict`, and USAGE where the model makes no masks.
+        """
+        task = self._model.task
+        if not task.schema.masked:
+            raise WardroundError(
+                Code.USAGE,
+                f"The model of task {task.name} makes no masks.",
+                remedy="Call predict.",
+            )
+        made = [self._model.said_of(one)[0].astype(np.uint8) for one in self.features(frame)]
+        return np.stack(made) if made else np.empty((0, *task.outcome.label_shape), np.uint8)
 
     def features(self, frame: pd.DataFrame) -> npt.NDArray[np.float32]:
         """The cohort's columns, N rows -> (N, ...) features, as the model and its exported program

@@ -106,12 +106,14 @@ class Task(ABC):
 
     @property
     def varied(self) -> Varied | None:
-        """How a record that trains is changed at random; None where it is taken as it is."""
+        """How a record that trains is changed at random; None where it is taken as it is. A mask
+        stays as it is, so a picture that has one may change in brightness alone."""
         return None
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """(B, K) outputs, (B,) labels of the kind of outcome -> (B,) losses, never reduced: privacy
         clips each patient's gradient, so a mean or a weighted mean here would break sensitivity.
+        Of masks: (B, K, rows, columns) outputs and (B, rows, columns) labels.
 
         As usual for the kind of outcome (`tasks.losses`), whose `labels_of` says what a label made
         of several columns is."""
@@ -131,7 +133,7 @@ class Task(ABC):
     def scores(self, outputs: Tensor) -> Tensor:
         """(B, K) outputs -> what is said of each patient: (B,) probabilities of label 1 or, of a
         number, predictions in its own unit; (B, ...) probabilities of each class or label, or of
-        having survived each interval."""
+        having survived each interval; (B, rows, columns) the class of each pixel."""
         return usual_loss(self.outcome).scores(outputs)
 
     def public_score(self, table: Table) -> npt.NDArray[np.float64] | None:

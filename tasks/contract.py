@@ -9,6 +9,7 @@ apart bit for bit, which a claim of privacy rests on, is tried by the site (`sel
 from __future__ import annotations
 
 import functools
+import math
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.study import Scalar, TaskReference
 from tasks.base import Task
@@ -71,11 +73,16 @@ _KINDS = (
     "Regression(low=0, high=100)",
     "EventCount(most=14)",
     "TimeToEvent(ends=(30, 90, 365))",
+    "Segmentation(classes=2, rows=64, columns=64)",
 )
 
 
 def _labels(outcome: OutcomeKind) -> Tensor:
-    """(_ROWS,) labels of the kind, the lowest first and the highest last."""
+    """(_ROWS, ...) labels of the kind: the lowest first and the highest last, or masks in which the
+    classes lie beside one another."""
+    if outcome.label_shape:
+        pixels = torch.arange(_ROWS * math.prod(outcome.label_shape))
+        return pixels.remainder(outcome.extremes[1] + 1).reshape(_ROWS, *outcome.label_shape)
     labels = torch.linspace(*outcome.extremes, _ROWS)
     return labels.round() if outcome.whole else labels
 
@@ -99,6 +106,14 @@ def _declarations(task: Task) -> None:
             f"{own}.schema makes the label of {len(task.schema.label_columns)} columns, and "
             f"{own}.outcome of {task.outcome.label_columns}.",
             "Name them in this order: Schema(COLUMNS, 'label', '...', labels=('first', 'second')).",
+        )
+    mask, shape = task.schema.mask, task.outcome.label_shape
+    if (() if mask is None else (mask.rows, mask.columns)) != shape:
+        _refuse(
+            f"{own}.outcome wants {'masks of ' + ' x '.join(map(str, shape)) if shape else 'none'},"
+            f" and {own}.schema.masked names {task.schema.masked or 'no picture'}.",
+            "Name the picture of which the label is a mask: Schema(..., images=(Image('radiograph',"
+            " ..., 64, 64),), masked='radiograph'), with rows and columns as in the outcome.",
         )
     if not isinstance(getattr(task, "title", None), str):
         _refuse(f"{own} has no title.", "Say in `title` what the task learns, in a few words.")
@@ -295,7 +310,8 @@ def _losses(task: Task, outputs: Tensor, labels: Tensor) -> None:
                 f"{own} makes a patient's loss of other patients' too.",
                 one_each + "of that row alone; weights of classes are public constants.",
             )
-    used = sum(_slopes(task, outputs, torch.full((_ROWS,), label)) for label in labels.tolist())
+    every = torch.unique(labels)
+    used = sum(_slopes(task, outputs, torch.full_like(labels, label)) for label in every.tolist())
     unused = (torch.as_tensor(used).flatten(1) == 0).all(0)
     if unused.any():
         _refuse(
@@ -355,6 +371,8 @@ def _scores(task: Task, outputs: Tensor, labels: Tensor) -> None:
         )
     if task.outcome.adds_up and not _close(scores.detach().sum(1), torch.ones(_ROWS)):
         _refuse(f"{own} gives probabilities that do not add up to 1.", f"{wanted}: {how}.")
+    if task.outcome.label_shape:
+        _likeliest(task, outputs, scores.detach(), wanted)
     if scores.requires_grad:
         highest = float(labels.max())
         of_highest = scores if scores.ndim == 1 else scores[:, -1]
@@ -367,6 +385,21 @@ def _scores(task: Task, outputs: Tensor, labels: Tensor) -> None:
                 f"{own} gives scores that fall where the loss of label {highest:g} falls.",
                 f"{wanted}, and not the other way round.",
             )
+
+
+def _likeliest(task: Task, outputs: Tensor, scores: Tensor, wanted: str) -> None:
+    """Masks that the model gives for certain are those that the loss likes best."""
+    classes = task.outcome.extremes[1] + 1
+    certain = 50 * torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0))
+    with _own_code(task, "scores"):
+        said = task.scores(certain)
+    best = _of_losses(task, certain, said)
+    others = (said + 1).remainder(classes)
+    if (scores != scores.round()).any() or (_of_losses(task, certain, others) <= best).any():
+        _refuse(
+            f"{type(task).__name__}.scores gives masks that its losses do not like best.",
+            f"{wanted}, the class whose logit is the highest.",
+        )
 
 
 def _wanted_scores(outcome: OutcomeKind) -> tuple[str, str]:
@@ -392,6 +425,11 @@ def _wanted_scores(outcome: OutcomeKind) -> tuple[str, str]:
             return (
                 "Return the probability of having survived each interval, (B, intervals)",
                 "torch.cumprod of one minus the hazard of each",
+            )
+        case Segmentation():
+            return (
+                "Return the class of each pixel as float32, (B, rows, columns)",
+                "outputs.argmax(1).float()",
             )
     assert_never(outcome)
 

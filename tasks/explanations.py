@@ -21,6 +21,7 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 from tasks.base import Task
 from tasks.schema import Image, Table
@@ -104,6 +105,8 @@ def explained(model: ScoringModel, features: npt.NDArray[np.float32], class_: in
             return _log_odds(1 - scores[:, -1])
         case Regression() | EventCount():
             return scores[:, 0]
+        case Segmentation():
+            return scores[:, class_]
         case never:
             assert_never(never)
 

@@ -235,6 +235,20 @@ class Schema:
     labels: tuple[str, ...] = ()
     """The columns that the label is made of, where the task's `outcome` takes several; `label` is
     then their name together."""
+    masked: str = ""
+    """The picture of which the label is a mask, where it is one: in a table the label's column is
+    then (N, rows, columns) uint8 of that picture's size, a class each pixel, UNKNOWN
+    (`protocol.outcomes.segmentation`) where nobody said; at a site, the view's column holds keys of
+    the table `masks`, NULL for none."""
+
+    def __post_init__(self) -> None:
+        if self.masked and self.mask is None:
+            raise ValueError(f"masked names {self.masked}, which is no picture of the schema")
+
+    @property
+    def mask(self) -> Image | None:
+        """The picture that `masked` names."""
+        return next((image for image in self.images if image.name == self.masked), None)
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -270,12 +284,27 @@ class Schema:
             shape = (rows, *image.shape)
             table[image.name] = generator.integers(256, size=shape, dtype=np.uint8)
         for name in self.label_columns:
-            table[name] = generator.integers(2, size=rows).astype(np.float64)
+            if self.mask is not None:
+                shape = (rows, self.mask.rows, self.mask.columns)
+                table[name] = generator.integers(2, size=shape, dtype=np.uint8)
+            else:
+                table[name] = generator.integers(2, size=rows).astype(np.float64)
         return table
 
-    def label_of(self, table: Table) -> npt.NDArray[np.float64]:
+    def label_of(self, table: Table) -> npt.NDArray[Any]:
         """A table of N rows -> (N,) its label's column, or (N, columns) where there are several;
-        NaN where missing. Raises WardroundError(MALFORMED_DATA)."""
+        NaN where missing; (N, rows, columns) uint8 of masks. Raises WardroundError(MALFORMED_DATA).
+        """
+        if self.mask is not None:
+            masks = np.asarray(table[self.label])
+            if masks.shape[1:] != (self.mask.rows, self.mask.columns) or masks.dtype != np.uint8:
+                raise WardroundError(
+                    Code.MALFORMED_DATA,
+                    f"Column {self.label}: its masks are not {self.mask.rows} x "
+                    f"{self.mask.columns} bytes, the size of the picture {self.masked}.",
+                    remedy="Make each mask of its picture, as large as that is shown to the model.",
+                )
+            return masks
         numbers = [floats(table[name], name) for name in self.label_columns]
         return np.stack(numbers, axis=1) if self.labels else numbers[0]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,11 +43,17 @@ class ScoringModel:
     def scores_of(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """As `scores`, of (N, ...) features."""
         found = np.empty((len(features), len(self.task.outcome.score_columns)), dtype=np.float64)
-        with torch.inference_mode():
-            for row, record in enumerate(torch.from_numpy(features)):
-                outputs = self._model.module(record[None].clone().float())
-                found[row] = self.task.scores(outputs).numpy()
+        for row, record in enumerate(features):
+            found[row] = self.task.outcome.in_columns(self.said_of(record))
         return found
+
+    def said_of(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """(...) one record's features -> (1, ...) its score, in the shape of the kind of outcome:
+        of a mask, the class of each pixel."""
+        with torch.inference_mode():
+            outputs = self._model.module(torch.from_numpy(features[None].copy()).float())
+            said: npt.NDArray[np.float32] = self.task.scores(outputs).numpy()
+        return said
 
 
 def with_weights(task: Task, seed: int, weights: Tensors, frozen: Tensors, noted: str) -> FlatModel:

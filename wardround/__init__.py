@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from protocol.outcomes.multilabel import MultiLabel
     from protocol.outcomes.ordinal import Ordinal
     from protocol.outcomes.regression import Regression
+    from protocol.outcomes.segmentation import Segmentation
     from protocol.outcomes.time_to_event import TimeToEvent
     from protocol.study.study import Study
     from server.rounds.listener import Listeners
@@ -71,6 +72,7 @@ __all__ = [
     "Question",
     "Regression",
     "Schema",
+    "Segmentation",
     "Sources",
     "Study",
     "Table",
@@ -126,6 +128,7 @@ _HOME = {
     "Question": "launch.queries.question",
     "Regression": "protocol.outcomes.regression",
     "Schema": "tasks.schema",
+    "Segmentation": "protocol.outcomes.segmentation",
     "Sources": "client.data.sources.settings",
     "Study": "protocol.study.study",
     "Table": "tasks.schema",

@@ -19,6 +19,7 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 
 Values = npt.NDArray[np.float64]
@@ -31,6 +32,7 @@ _FINE = {
     "regression": 256,
     "eventcount": 512,
     "timetoevent": 512,
+    "segmentation": 2,
 }
 """Bins that cost the truth nothing."""
 
@@ -38,7 +40,8 @@ _FINE = {
 @dataclass(frozen=True)
 class Setting:
     """`patients` scored; `noise`: deviation on each cell of the opened sum, over what one patient
-    changes; `spread` of what the model knows: log odds, or a share of the range."""
+    changes; `spread` of what the model knows: log odds, a share of the range, or of pixels that it
+    knows nothing of."""
 
     kind: BaseKind
     patients: int
@@ -67,6 +70,9 @@ SETTINGS = (
     Setting(EventCount(most=14), 500, 0.0, 0.5),
     Setting(TimeToEvent(ends=(180, 360, 540, 720, 900, 1080)), 640, 1.5, 1.0),
     Setting(TimeToEvent(ends=(180, 360, 540, 720, 900, 1080)), 640, 0.0, 1.0),
+    Setting(Segmentation(classes=3, rows=6, columns=6), 100, 1.5, 0.1),
+    Setting(Segmentation(classes=3, rows=6, columns=6), 600, 1.5, 0.1),
+    Setting(Segmentation(classes=3, rows=6, columns=6), 200, 0.0, 0.1),
     Setting(Regression(low=0, high=360), 132, 1.2, 0.15),
     Setting(Regression(low=0, high=360), 1000, 1.2, 0.15),
     Setting(Regression(low=0, high=360), 500, 0.0, 0.15),
@@ -108,6 +114,12 @@ def population(setting: Setting, seed: int) -> tuple[Values, Values]:
             scores = odds / odds.sum(axis=1, keepdims=True)
             below = np.cumsum(scores, axis=1) < rng.random((many, 1))
             return scores, below.sum(axis=1).clip(0, classes - 1).astype(np.float64)
+        case Segmentation(classes=classes, rows=rows, columns=columns):
+            row, size = np.arange(rows)[:, None], (many, rows, columns)
+            edge = rng.integers(0, rows, (many, 1, 1))
+            labels = np.broadcast_to((row < edge) + 2 * (row > edge), size).astype(np.uint8)
+            wrong = rng.random(size) < rng.gamma(1.0, setting.spread, (many, 1, 1))
+            return np.where(wrong, rng.integers(classes, size=size), labels), labels
         case Regression(low=low, high=high):
             width = high - low
             scores = (low + width * rng.normal(0.42, setting.spread, many)).clip(low, high)

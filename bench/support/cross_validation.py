@@ -100,7 +100,7 @@ class Data:
 
 def _labelled(task: Task, table: Table) -> npt.NDArray[np.bool_]:
     """(N,) rows that have a label; patients without any are in no cohort."""
-    return ~np.isnan(task.outcome.labels_of(task.schema.label_of(table)))
+    return ~task.outcome.missing(task.outcome.labels_of(task.schema.label_of(table)))
 
 
 def place(patient: str, seed: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 
 import numpy as np
@@ -16,19 +17,29 @@ Levels = npt.NDArray[np.int64]
 
 
 def counted(
-    study: Study, site: str, scores: Scores, labels: Labels, levels: Levels | None
+    study: Study,
+    site: str,
+    blocks: Iterable[tuple[Scores, Labels]],
+    patients: int,
+    levels: Levels | None,
 ) -> npt.NDArray[np.int64]:
-    """N patients' scores and labels, (N, partitions) levels -> the histogram of all, then that of
-    each level of each partition: a patient is in one level of every partition. levels: None where
-    no partition is of patients."""
+    """N patients' scores and labels, block by block, (N, partitions) levels -> the histogram of all,
+    then that of each level of each partition: a patient is in one level of every partition. levels:
+    None where no partition is of patients."""
     outcome, bins = study.outcome, study.evaluation.bins
-    parts = [outcome.counts(scores, labels, bins)]
+    chosen = [np.ones(patients, dtype=np.bool_)]
     for place, partition in enumerate(study.evaluation.subgroups):
-        own = _level_of_each(partition, site, len(labels), levels, place)
-        for level in range(len(partition.levels)):
-            here = own == level
-            parts.append(outcome.counts(scores[here], labels[here], bins))
-    return np.concatenate(parts)
+        own = _level_of_each(partition, site, patients, levels, place)
+        chosen += [own == level for level in range(len(partition.levels))]
+    counts = np.zeros((len(chosen), outcome.cells(bins)), dtype=np.int64)
+    start = 0
+    for scores, labels in blocks:
+        rows = slice(start, start + len(scores))
+        for total, of in zip(counts, chosen, strict=True):
+            here, known = of[rows], labels.astype(np.float64)
+            total += outcome.counts(scores[here], known[here], bins)
+        start = rows.stop
+    return counts.ravel()
 
 
 def _level_of_each(

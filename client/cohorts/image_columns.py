@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import partial
 from typing import Any
 
@@ -71,8 +71,8 @@ def with_pictures(
     table: Table,
     progress: Progress = lambda done, of: None,
 ) -> tuple[StoredTable, tuple[str, ...]]:
-    """The table with pictures (N, ...) uint8 in place of keys, each of the shape that the task
-    asks for, mapped from the file in which they are cached, and what to note.
+    """The table with pictures and masks (N, ...) uint8 in place of keys, each of the shape that the
+    task asks for, mapped from the file in which they are cached, and what to note.
 
     Where a task reads nothing but pictures, rows without any are left out.
     Raises WardroundError: CONFIGURATION without `imaging`, STATE, MALFORMED_DATA.
@@ -82,10 +82,12 @@ def with_pictures(
         return table, ()
     imaging = imaging_of(config, task)
     from client.data.dicom.index.index import ImageIndex
-    from client.data.dicom.index.pixel_loading import load
+    from client.data.dicom.index.pixel_loading import load, load_masks
+    from client.data.dicom.pixels.mask import MaskPreparation
     from client.data.dicom.pixels.preprocessing import Preprocessing
 
     set_aside: Counter[str] = Counter()
+    masks_aside: Mapping[str, int] = {}
     columns: dict[str, Any] = dict(table)
     with ImageIndex.open(config.state, imaging.gate) as index:
         for image in images:
@@ -99,7 +101,22 @@ def with_pictures(
             )
             set_aside.update(loaded.set_aside)
             columns[image.name] = StoredRows(loaded.stored, loaded.places)
+        mask, label = task.schema.mask, task.schema.label
+        if mask is not None and label in table:
+            classes = round(task.outcome.extremes[1]) + 1
+            masks = load_masks(
+                index,
+                config.state,
+                _keys(table[label]),
+                _keys(table[mask.name]),
+                MaskPreparation(mask.rows, mask.columns, classes),
+                workers=imaging.workers,
+                progress=progress,
+            )
+            columns[label] = StoredRows(masks.stored, masks.places)
+            masks_aside = masks.set_aside
     notes = [f"{count} images have no picture: {why}." for why, count in sorted(set_aside.items())]
+    notes += [f"{count} masks were set aside: {why}." for why, count in sorted(masks_aside.items())]
     if task.schema.columns:
         return columns, tuple(notes)
     there = np.any([columns[image.name].present for image in images], axis=0)

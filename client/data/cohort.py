@@ -18,6 +18,7 @@ from typing import Any, Literal, assert_never
 import numpy as np
 import numpy.typing as npt
 
+from client.data.labels import LabelColumns, malformed
 from client.data.quality import unit_doubts
 from client.data.stored_rows import Features, StoredRows, StoredTable, held
 from client.data.subgroups import levels_of
@@ -36,7 +37,8 @@ class Cohort:
     """The patients of one site that a task selects. Holds no identifier.
 
     features (N, ...) float32 finite, or uint8 of pictures, in memory or in a file; labels (N,)
-    float32 of the task's kind of outcome; patient (N,) int64 into the P patients; identity (P, 2)
+    float32 of the task's kind of outcome, or (N, rows, columns) uint8 of masks, likewise; patient
+    (N,) int64 into the P patients; identity (P, 2)
     uint64, no two the same, from which a patient's random choices are drawn (`identities`); u (P,)
     float64 in [0, 1); in_training (N,) bool: the row's part. `train` and `evaluation` (P,) bool:
     who has a row in that part (disjoint, unless the split is a column).
@@ -47,7 +49,7 @@ class Cohort:
     """
 
     features: Features
-    labels: npt.NDArray[np.float32]
+    labels: Features
     patient: npt.NDArray[np.int64]
     identity: npt.NDArray[np.uint64]
     u: npt.NDArray[np.float64]
@@ -92,10 +94,9 @@ class Cohort:
             count = np.bincount(self.patient[chosen], minlength=self.patients)
             rows[part] = (order, np.cumsum(count) - count, count)
         object.__setattr__(self, "_by_patient", rows)
-        if not isinstance(self.features, StoredRows):
-            self.features.flags.writeable = False
-        for array in (self.labels, self.patient, self.u, self.in_training):
-            array.flags.writeable = False
+        for array in (self.features, self.labels, self.patient, self.u, self.in_training):
+            if not isinstance(array, StoredRows):
+                array.flags.writeable = False
 
     @staticmethod
     def build(
@@ -128,10 +129,7 @@ class Cohort:
                 Code.INTERNAL, f"Task {task.name} made {features.shape} features of {rows} rows."
             )
         named = identifiers(held_columns[PATIENT])
-        columns = task.schema.label_of(held_columns)
-        bad, what = task.outcome.bad(columns)
-        _refuse(bad, " and ".join(task.schema.label_columns), what)
-        labels = task.outcome.labels_of(columns)
+        labels = LabelColumns.of(task, table)
         column = _split_of(held_columns, evaluation)
         keep, notes = _select(features, labels, named, column)
         if not keep.any():
@@ -140,7 +138,7 @@ class Cohort:
                 "No row of the view has a label.",
                 remedy=f"Check {_label_of(task)} in the site's view.",
             )
-        notes += task.outcome.doubts(columns[keep])
+        notes += labels.doubts(keep)
         names, patient = np.unique(named[keep].astype(str), return_inverse=True)
         u = np.array([split(str(name)) for name in names], dtype=np.float64)
         if column is None:
@@ -152,7 +150,7 @@ class Cohort:
         )
         return Cohort(
             features.chosen(keep) if isinstance(features, StoredRows) else features[keep],
-            labels[keep].astype(np.float32),
+            labels.chosen(keep),
             patient.astype(np.int64),
             identities(names),
             u,
@@ -202,11 +200,7 @@ def _label_of(task: Task) -> str:
 def _refuse(bad: npt.NDArray[np.bool_], column: str, what: str) -> None:
     """Raises for the first bad row."""
     if bad.any():
-        raise WardroundError(
-            Code.MALFORMED_DATA,
-            f"Column {column}, row {int(np.argmax(bad)) + 1} of the view: {what}.",
-            remedy="Correct the source or the site's view.",
-        )
+        raise malformed(column, int(np.argmax(bad)), what)
 
 
 def identities(names: Iterable[str]) -> npt.NDArray[np.uint64]:
@@ -263,14 +257,14 @@ def _split_by(table: Table, name: str, values: str) -> npt.NDArray[Any]:
 
 def _select(
     features: Features,
-    labels: npt.NDArray[np.float64],
+    labels: LabelColumns,
     identifiers: npt.NDArray[Any],
     column: npt.NDArray[Any] | None,
 ) -> tuple[npt.NDArray[np.bool_], list[str]]:
     """(N,) mask of the rows that count, and notes on the others. Decides patient by patient, and
     reads the features of those alone who have several rows."""
     seen: dict[tuple[Any, ...], int] = {}
-    unlabelled, repeated, contradicted = np.isnan(labels), 0, 0
+    unlabelled, repeated, contradicted = labels.missing, 0, 0
     keep = ~unlabelled
     several = Counter(identifiers[keep])
     for row in np.flatnonzero(keep):
@@ -282,7 +276,7 @@ def _select(
         if first == row:
             continue
         keep[row] = False
-        if labels[first] == labels[row]:
+        if labels.same(first, int(row)):
             repeated += 1
         else:
             keep[first] = False

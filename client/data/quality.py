@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.outcomes.binary import Binary
-from protocol.outcomes.kinds import OutcomeKind
 from tasks.base import Task
 from tasks.schema import PATIENT, Column, Table, texts
 
@@ -96,20 +95,20 @@ class Quality:
 
 
 def assess(task: Task, table: Table, today: date | None = None) -> Quality:
-    """Assesses a table with all of the schema's columns.
+    """Assesses a table with all of the schema's columns; keys of pictures and masks may stand for
+    themselves.
 
     today: dates after it are in the future. Raises WardroundError(MALFORMED_DATA) naming column
     and row where a number is none.
     """
     schema = task.schema
-    columns = schema.label_of(table)
-    labels = task.outcome.labels_of(columns)
+    labels, label_doubts = _labels(task, table)
     labelled = ~np.isnan(labels)
     of_two = isinstance(task.outcome, Binary)
     alone = labels if of_two else np.full(len(labels), np.nan)  # no column is an AUC of others
     patients = texts(table[PATIENT])
     _, counts = np.unique(patients.astype(str), return_counts=True)
-    doubts = [*_label_doubts(task.outcome, columns[labelled]), *_date_doubts(task, table, today)]
+    doubts = [*label_doubts, *_date_doubts(task, table, today)]
     if (several := int((counts > 1).sum())) > 0:
         doubts.append(f"{several} patients have several rows, one has {int(counts.max())}.")
     if (nameless := sum(not str(p or "").strip() for p in patients)) > 0:
@@ -239,11 +238,20 @@ def _alone(values: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> 
     return float(max(area, 1 - area))
 
 
-def _label_doubts(outcome: OutcomeKind, columns: npt.NDArray[np.float64]) -> Iterator[str]:
-    if not len(columns):
-        yield "No row has a label."
+def _labels(task: Task, table: Table) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """(N,) labels, NaN where missing, and what looks wrong with them; of masks whether there is
+    one, since nothing is loaded here."""
+    if task.schema.masked:
+        keys = [
+            str(key) if key is not None and key == key else "" for key in table[task.schema.label]
+        ]
+        labels, doubts = np.where(np.array(keys) == "", np.nan, 0.0), []
     else:
-        yield from outcome.doubts(columns)
+        columns = task.schema.label_of(table)
+        labels = task.outcome.labels_of(columns)
+        labelled = ~np.isnan(labels)
+        doubts = task.outcome.doubts(columns[labelled]) if labelled.any() else []
+    return labels, doubts if (~np.isnan(labels)).any() else ["No row has a label."]
 
 
 def _date_doubts(task: Task, table: Table, today: date | None) -> Iterator[str]:

@@ -14,9 +14,10 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 
-PROBABILITY, EXPECTED = "Probability of", "Predicted"
+PROBABILITY, EXPECTED, AREA = "Probability of", "Predicted", "Share of the picture"
 
 
 def in_full(of: str, model: AllowedModel) -> str:
@@ -26,7 +27,7 @@ def in_full(of: str, model: AllowedModel) -> str:
 
 def findings(model: AllowedModel, one: Prediction) -> Sequence[Finding]:
     """One for each number: the probability of the outcome, that of each class, level or label, that
-    of the event by the end of each interval, or the value that is expected."""
+    of the event by the end of each interval, the area of each class, or the value expected."""
     task, of = model.task, model.task.title
     match task.outcome:
         case Binary():
@@ -39,6 +40,9 @@ def findings(model: AllowedModel, one: Prediction) -> Sequence[Finding]:
         case TimeToEvent(ends=ends):
             survived = zip(ends, one.scores, strict=True)
             return [Finding(PROBABILITY, f"by {end:g}: {of}", 1 - p) for end, p in survived]
+        case Segmentation():
+            areas = enumerate(one.scores, start=1)
+            return [Finding(AREA, f"{k}: {of}", share) for k, share in areas]
         case Regression() | EventCount():
             return [Finding(EXPECTED, of, one.scores[0])]
         case never:

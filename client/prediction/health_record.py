@@ -28,6 +28,7 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 
 _FIGURE = re.compile(r'("(?:value|probabilityDecimal)": )(-?[0-9.]+e[+-]?[0-9]+)')
@@ -88,8 +89,8 @@ def _resources(model: AllowedModel, one: Prediction, time: str) -> Iterator[dict
             if why := _rationale(one, "Contributions to the log odds"):
                 likeliest = max(said["prediction"], key=lambda p: p["probabilityDecimal"])
                 likeliest["rationale"] = why
-        case Regression() | EventCount():
-            said = _observation(model, found[0], _Subject.of(one), time, device)
+        case Regression() | EventCount() | Segmentation():
+            said = _observation(model, found, _Subject.of(one), time, device)
         case never:
             assert_never(never)
     name = digest(canonical([bundle.digest, one.record]))
@@ -136,17 +137,29 @@ def _risk_assessment(
 
 
 def _observation(
-    model: AllowedModel, found: Finding, subject: _Subject, time: str, device: dict[str, Any]
+    model: AllowedModel,
+    found: Sequence[Finding],
+    subject: _Subject,
+    time: str,
+    device: dict[str, Any],
 ) -> dict[str, Any]:
+    """One number is the value of the observation, several are its components."""
+    each = [
+        {
+            "code": {"text": f"{one.measure} {in_full(one.of, model)}"},
+            "valueQuantity": {"value": one.value},
+        }
+        for one in found
+    ]
+    title = {"code": {"text": f"{found[0].measure} {in_full(model.task.title, model)}"}}
     return {
         "resourceType": "Observation",
         "status": "preliminary",
-        "code": {"text": f"{found.measure} {in_full(found.of, model)}"},
+        **(each[0] if len(each) == 1 else title | {"component": each}),
         "method": {"text": _method(model)},
         **subject.references("derivedFrom"),
         "effectiveDateTime": time,
         "device": device,
-        "valueQuantity": {"value": found.value},
     }
 
 

@@ -14,9 +14,11 @@ import numpy as np
 
 from client.cohorts.evaluation_counts import counted
 from client.data.cohort import Cohort
+from client.training.sampling import Sample
 from protocol.document import finite
 from protocol.metrics.subgroup_figures import SubgroupFigures, subgroup_figures
 from protocol.models.bundle import Bundle
+from protocol.outcomes.base import Labels, Scores
 from protocol.outcomes.estimates import Estimate, shown
 from protocol.study.study import Study
 from tasks.base import Task
@@ -78,12 +80,17 @@ def own_figures(bundle: Bundle, task: Task, cohort: Cohort, site: str) -> OwnFig
     model = with_weights(task, seed, bundle.weights_by_name, bundle.frozen, noted)
     rows = cohort.first(cohort.members("evaluation"), "evaluation")
     low, high = study.outcome.score_range
-    scores = ScoringModel(task, model).scores_of(np.asarray(cohort.features[rows], np.float32))
-    scores = np.clip(np.nan_to_num(scores, nan=(low + high) / 2), low, high)
-    scores = scores.reshape(len(rows), *study.outcome.scores_of_one).astype(np.float32)
+    scoring, shape = ScoringModel(task, model), study.outcome.scores_of_one
+
+    def blocks() -> Iterator[tuple[Scores, Labels]]:
+        for one in Sample(cohort.features, cohort.labels, rows).parts(1):
+            for features in one.features.numpy():  # none where nobody is evaluated on
+                said = scoring.said_of(features)
+                score = np.clip(np.nan_to_num(said, nan=(low + high) / 2), low, high)
+                yield score.reshape(1, *shape).astype(np.float32), one.labels.numpy()
+
     levels = None if cohort.levels is None else cohort.levels[rows]
-    labels = cohort.labels[rows].astype(np.float64)
-    counts = counted(study, site, scores, labels, levels).astype(np.float64)
+    counts = counted(study, site, blocks(), len(rows), levels).astype(np.float64)
     everybody = counts[: study.outcome.cells(study.evaluation.bins)]
     everyone = study.model_copy(
         update={"evaluation": study.evaluation.model_copy(update={"least_count": 1})}

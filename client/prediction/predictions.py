@@ -30,7 +30,8 @@ class Prediction:
     the view names it. image: the key of its picture, "" for none, and file, where that picture
     lies. given: by column, the numbers and categories that it was made from, None where missing.
     Where the policy wants it explained and it can be: contributions, by column; influence, (rows,
-    columns) uint8 of the prepared picture, 255 where covering it lowers the score most."""
+    columns) uint8 of the prepared picture, 255 where covering it lowers the score most. mask: of a
+    model that makes one, (rows, columns) uint8, the class of each pixel of the prepared picture."""
 
     record: str
     patient: str
@@ -40,6 +41,7 @@ class Prediction:
     given: Mapping[str, float | str | None] = field(default_factory=dict)
     contributions: Mapping[str, float] = field(default_factory=dict)
     influence: npt.NDArray[np.uint8] | None = field(default=None, compare=False)
+    mask: npt.NDArray[np.uint8] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,29 @@ def predict(
         if missing := len(part) - len(table[PATIENT]):
             left_out["its picture cannot be read"] += missing
         files = _files(config, [str(key) for key in table[IMAGE]])
-        scores, given = model.scoring.scores(table), _given(model.task.schema, table)
+        features, given = model.task.features(table), _given(model.task.schema, table)
         why = _explanations(model, table)
         for at, (record, patient, image) in enumerate(
             zip(table[RECORD], table[PATIENT], table[IMAGE], strict=True)
         ):
-            said = tuple(map(float, scores[at]))
-            if not np.isfinite(said).all():
+            score = model.scoring.said_of(features[at])
+            said = tuple(map(float, model.task.outcome.in_columns(score)[0]))
+            if not np.isfinite(score).all():
                 left_out["the model gives no number"] += 1
                 continue
             file = files.get(image)
             made.append(
-                Prediction(str(record), str(patient), said, image, file, given[at], *why[at])
+                Prediction(
+                    str(record), str(patient), said, image, file, given[at], *why[at], _mask(score)
+                )
             )
         progress(len(made), len(selection))
     return Predictions(tuple(made), dict(left_out))
+
+
+def _mask(score: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8] | None:
+    """(1, ...) a record's score -> the mask that it is, if it is one."""
+    return score[0].astype(np.uint8) if score.ndim == 3 else None
 
 
 def _explanations(
@@ -92,7 +102,7 @@ def _explanations(
         names = [column.name for column in schema.columns]
         found = contributions(model.scoring, table).tolist()
         return [(dict(zip(names, row, strict=True)), None) for row in found]
-    if not schema.images:
+    if not schema.images or schema.masked:  # a mask shows itself where it is
         return [({}, None)] * number
     rows = ({n: of[row : row + 1] for n, of in table.items()} for row in range(number))
     return [({}, _influence(occlusion_map(model.scoring, one, schema.images[0]))) for one in rows]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from client.config.prediction_rules import ModelRules
 from client.data.dicom.results.influence_map import influence_map
+from client.data.dicom.results.segmentation import mask
 from client.data.dicom.results.structured_report import ModelStatement, structured_report
 from client.prediction.allowed_model import AllowedModel
 from client.prediction.findings import findings
@@ -29,6 +30,15 @@ def explanation(model: AllowedModel, one: Prediction, when: datetime) -> dict[st
     if one.influence is None:
         return {}
     return dict([influence_map(_picture(one), _statement(model), one.influence, when)])
+
+
+def drawn(model: AllowedModel, one: Prediction, when: datetime) -> dict[str, bytes]:
+    """UID -> content of the mask that the model makes of the picture; empty for one that makes
+    none. Raises WardroundError(MALFORMED_DATA) as `mask` does."""
+    if one.mask is None:
+        return {}
+    names = [found.of for found in findings(model, one)]
+    return dict([mask(_picture(one), _statement(model), one.mask, names, when)])
 
 
 def _picture(one: Prediction) -> Path:

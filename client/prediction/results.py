@@ -79,7 +79,7 @@ class DicomResults:
 
 
 def reports(model: AllowedModel, predictions: Sequence[Prediction], when: datetime) -> DicomResults:
-    """The reports, and the maps that explain them."""
+    """The reports, the masks that the model makes, and the maps that explain."""
     from client.prediction import reports as dicom
 
     made = DicomResults({}, {}, Counter())
@@ -90,9 +90,10 @@ def reports(model: AllowedModel, predictions: Sequence[Prediction], when: dateti
             made.faults[error.message] += 1
             continue
         try:
+            found.update(dicom.drawn(model, one, when))
             found.update(dicom.explanation(model, one, when))
         except WardroundError:
-            made.faults["its map cannot be made; it is reported without"] += 1
+            made.faults["its map or mask cannot be made; it is reported without"] += 1
         made.objects.update(found)
         made.patients.update(dict.fromkeys(found, one.patient))
     return made

@@ -37,7 +37,8 @@ class _Beside(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         width = rows.shape[1] - self.canaries.in_features
         outputs: Tensor = self.model(rows[:, :width].reshape(len(rows), *self._shape))
-        first = outputs[:, :1] + self.canaries(rows[:, width:])
+        own = self.canaries(rows[:, width:]).view(-1, *(1,) * (outputs.dim() - 1))
+        first = outputs[:, :1] + own
         return torch.cat([first, outputs[:, 1:]], dim=1)
 
 
@@ -50,6 +51,7 @@ class CanaryTask(Task):
         super().__init__()
         self._task, self._shape, self._canaries = task, shape, canaries
         self.schema = task.schema
+        self.outcome = task.outcome  # type: ignore[misc]  # one class, for tasks of every kind
 
     def model(self) -> nn.Module:
         return _Beside(self._task.model(), self._shape, self._canaries)
@@ -90,7 +92,8 @@ def plant(study: Study, task: Task, patients: Cohort, count: int, seed: int) -> 
     features = np.zeros((len(rows) + int(included.sum()), flat.shape[1] + count), np.float32)
     features[: len(rows), : flat.shape[1]] = flat
     features[len(rows) :, flat.shape[1] :] = steep * np.eye(count, dtype=np.float32)[included]
-    labels = np.r_[patients.labels[rows], np.ones(int(included.sum()), np.float32)]
+    known = patients.labels[rows]
+    labels = np.concatenate([known, np.ones((int(included.sum()), *known.shape[1:]), known.dtype)])
     document = study.model_dump()
     document["model"] = {"parameters": layout.size, "layout": layout.digest}
     return Canaries(

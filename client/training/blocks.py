@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from client.training.sampling import Batch, Records
 
@@ -69,7 +69,8 @@ ALONE = Blocks(1, 1)
 
 def _filled(part: Batch, size: int) -> Batch:
     """A copy with rows of zeros behind it."""
-    sides = (0, 0) * (part.features.dim() - 1) + (0, size - len(part))
-    return Batch(
-        nn.functional.pad(part.features, sides), nn.functional.pad(part.labels, sides[-2:])
-    )
+
+    def filled(values: Tensor) -> Tensor:
+        return nn.functional.pad(values, (0, 0) * (values.dim() - 1) + (0, size - len(part)))
+
+    return Batch(filled(part.features), filled(part.labels))

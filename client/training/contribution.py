@@ -18,7 +18,6 @@ from client.training.algorithm_state import AlgorithmState
 from client.training.algorithms import FedAvg, algorithm
 from client.training.local_steps import RoundSteps, SiteContext
 from protocol.errors import Code, WardroundError
-from protocol.outcomes.base import Labels, Scores
 from protocol.privacy.randomness import Stream
 from protocol.privacy.skellam import skellam
 from protocol.study.study import Study
@@ -79,19 +78,13 @@ class Contributor:
                 share[part] = skellam(variance, part.stop - part.start)
         return share
 
-    def _counts(self, weights: Vector) -> npt.NDArray[np.int64]:
-        return self.study.outcome.counts(*self._scored(weights), self.study.evaluation.bins)
-
-    def _scored(self, weights: Vector) -> tuple[Scores, Labels]:
-        """Of each patient of the evaluation part."""
-        batch = self.context.patients.evaluation
-        scores = self.context.learner.scores(weights, batch)
-        return scores, batch.labels.numpy().astype(np.float64)
-
     def _evaluated(self, weights: Vector) -> npt.NDArray[np.int64]:
-        """The histogram of all patients, then that of each level of each partition."""
+        """The histogram of all patients of the evaluation part, then that of each level of each
+        partition."""
         patients = self.context.patients
-        return counted(self.study, self.context.site, *self._scored(weights), patients.levels)
+        blocks = self.context.learner.scored(weights, patients.evaluation)
+        number = len(patients.evaluation)
+        return counted(self.study, self.context.site, blocks, number, patients.levels)
 
     def _update(self, body: Vector, own: Vector | None, round_: int) -> list[npt.NDArray[np.int64]]:
         """The sections of training, and what the site keeps once the attempt counts."""
@@ -152,11 +145,9 @@ class Contributor:
         if personal is None:
             return
         outcome, bins = self.study.outcome, self.study.evaluation.bins
-        figures = {
-            name: {m: of.value for m, of in sorted(metrics.items()) if np.isfinite(of.value)}
-            for name, metrics in (
-                ("released", outcome.pooled(self._counts(weights).astype(np.float64), bins)),
-                ("own", outcome.pooled(self._counts(personal).astype(np.float64), bins)),
-            )
-        }
+        figures = {}
+        for name, model in (("released", weights), ("own", personal)):
+            counts = self._evaluated(model)[: outcome.cells(bins)].astype(np.float64)
+            metrics = sorted(outcome.pooled(counts, bins).items())
+            figures[name] = {m: of.value for m, of in metrics if np.isfinite(of.value)}
         self.state.keep_model(personal, figures)

@@ -7,8 +7,9 @@ learner is a flat vector, never a module: a pickled module carries `p.grad_sampl
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, assert_never, cast
 
 import numpy as np
@@ -45,6 +46,10 @@ clipped (inside the loss, hooks drop it), and must not depend on patients."""
 
 _NOISED = 1 << 17
 """Values noised at a time: the float64 noise of a whole model would be the largest thing here."""
+
+
+_SCORES = 1 << 22
+"""Numbers of scores that are held at once, 16 MiB."""
 
 
 class Noise:
@@ -286,24 +291,44 @@ class DPTrainer:
         return blocks.of(batch)
 
     def scores(self, weights: Vector, records: Records | Tensor) -> npt.NDArray[np.float32]:
-        """N records, or their (N, ...) features -> (N,) or (N, classes) scores, cut to the range of
-        the task's outcome; one that is no number becomes its middle."""
+        """N records, or their (N, ...) features -> (N,) or (N, ...) scores, cut to the range of the
+        task's outcome; one that is no number becomes its middle."""
+        shape = (0, *self.task.outcome.scores_of_one)
+        parts = (scores for scores, _ in self.scored(weights, records))
+        return np.concatenate([np.empty(shape, np.float32), *parts])
+
+    def scored(
+        self, weights: Vector, records: Records | Tensor
+    ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """The same with their labels, in order, so many at a time that masks of a whole cohort are
+        never held at once; zeros for labels of features alone."""
         self.model.load(weights)
         everyone = (
             Batch(records, torch.zeros(len(records))) if isinstance(records, Tensor) else records
         )
         outcome = self.task.outcome
         low, high = outcome.score_range
-        scores = np.empty((len(everyone), *outcome.scores_of_one), np.float32)
-        start, (outputs, blocks) = 0, self._gradients.scoring()
-        with torch.no_grad():
-            for block, patients in blocks.of(everyone):
-                of_block = self.task.scores(outputs(block.features))
-                of_block = of_block.nan_to_num((low + high) / 2).clamp(low, high)
-                scores[start : start + patients] = of_block[:patients]
-                start += patients
-        return scores
+        together = max(1, _SCORES // math.prod(outcome.scores_of_one))
+        held: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+        outputs, blocks = self._gradients.scoring()
+        for block, patients in blocks.of(everyone):
+            with torch.no_grad():
+                scores = self.task.scores(outputs(block.features))
+                scores = scores.nan_to_num((low + high) / 2).clamp(low, high)
+            held.append((scores[:patients].float().numpy(), block.labels[:patients].numpy()))
+            if sum(len(of) for of, _ in held) >= together:
+                yield _joined(held)
+                held.clear()
+        if held:
+            yield _joined(held)
 
     def _difference(self, weights: Vector) -> Vector:
         difference: Vector = self.model.flat.numpy() - weights
         return difference
+
+
+def _joined(
+    parts: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    scores, labels = zip(*parts, strict=True)
+    return np.concatenate(scores), np.concatenate(labels)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from client.training.blocks import Blocks
-from client.training.sampling import Batch
+from client.training.sampling import Batch, invented_labels
 from tasks.schema import Table
 
 Computed = Callable[[Batch], Mapping[str, Tensor]]
@@ -32,12 +32,16 @@ so for one patient in hundreds."""
 
 
 def dependent_layer(
-    computed: Computed, blocks: Blocks, flat: Tensor, invented: Tensor
+    computed: Computed,
+    blocks: Blocks,
+    flat: Tensor,
+    invented: Tensor,
+    label_shape: tuple[int, ...] = (),
 ) -> str | None:
     """The first of what is computed that depends on other patients; None where nothing does.
 
     flat: (P,) the model's weights, changed meanwhile and restored. invented: (N, ...) features of
-    nobody, N at least 1.
+    nobody, N at least 1. label_shape: of one patient's label.
     """
     before, generator = flat.clone(), torch.Generator().manual_seed(0)
     try:
@@ -46,9 +50,8 @@ def dependent_layer(
                 drawn = torch.randn(len(flat), generator=generator)
                 flat.mul_(torch.exp(4 * drawn)).add_(drawn.sign(), alpha=1e-3)
             rows = _PATIENTS if blocks.sizes > 1 else blocks.multiple + 2
-            patients = Batch(
-                invented[torch.arange(rows) % len(invented)], (torch.arange(rows) % 2).float()
-            )
+            places = torch.arange(rows)
+            patients = Batch(invented[places % len(invented)], invented_labels(places, label_shape))
             if (name := _dependent(computed, blocks, patients, generator)) is not None:
                 return name
         return None

@@ -23,7 +23,7 @@ from client.training.forbidden_operations import forbidden_operation
 from client.training.independence import Computed, dependent_layer
 from client.training.layer_gradients import LayerGradient
 from client.training.linear_chain import LinearChainGradients
-from client.training.sampling import Batch
+from client.training.sampling import Batch, invented_labels
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
 from tasks.flat_model import FlatModel
@@ -107,7 +107,7 @@ class PatientGradients:
         """What the model does with features of nobody, (N, ...), while it trains or else while it
         scores, that no patient's term may be made of; None where there is nothing."""
         task, module = self._task, self._model.module
-        few = _few(invented)
+        few = self._few(invented)
 
         def train() -> None:
             losses = task.losses(module(few.features), few.labels)
@@ -181,7 +181,9 @@ class PatientGradients:
         key = (type(self._task), options, kind, repr(model.module), blocks, shape, threads)
         if key not in _CHECKED:
             with own_streams():
-                _CHECKED[key] = dependent_layer(compute, blocks, model.flat, invented)
+                _CHECKED[key] = dependent_layer(
+                    compute, blocks, model.flat, invented, self._task.outcome.label_shape
+                )
         return _CHECKED[key]
 
     def _computed(self, module: Pass, block: Batch) -> Mapping[str, Tensor]:
@@ -225,13 +227,19 @@ class PatientGradients:
             raise _untrainable(self._task, self._model.module)
         return module
 
+    def _few(self, invented: Tensor) -> Batch:
+        """A few of these patients."""
+        places = torch.arange(_PATIENTS)
+        labels = invented_labels(places, self._task.outcome.label_shape)
+        return Batch(invented[places % len(invented)], labels)
+
     def _agrees(self, module: Pass, invented: Tensor) -> bool:
         """Whether a pass over patients that nobody is says what autograd says."""
         with own_streams(0):
             before = self._model.flat.clone()
             self._model.flat.add_(torch.randn_like(before), alpha=0.01)
             try:
-                return self._compared(module, _few(invented), torch.tensor([0.5, 2.0, 1.0]))
+                return self._compared(module, self._few(invented), torch.tensor([0.5, 2.0, 1.0]))
             except Exception:  # hooks of layers that they cannot do fail in any way
                 return False
             finally:
@@ -258,12 +266,6 @@ class PatientGradients:
 def drawn_features(shape: tuple[int, ...]) -> Tensor:
     """(_DRAWN, *shape) uniform in [0, 1): where no task says what features of nobody are."""
     return torch.rand(_DRAWN, *shape, generator=torch.Generator().manual_seed(0))
-
-
-def _few(invented: Tensor) -> Batch:
-    """A few of these patients."""
-    places = torch.arange(_PATIENTS)
-    return Batch(invented[places % len(invented)], (places % 2).float())
 
 
 _REPLACEMENTS: dict[type[nn.Module], str] = {

@@ -6,6 +6,7 @@ patient's own: whoever else is in the cohort moves none of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from tasks.base import Varied
 
 @dataclass(frozen=True)
 class Batch:
-    """features (B, ...) float32, labels (B,) float32; B may be 0."""
+    """features (B, ...) float32, labels (B,) or (B, rows, columns) float32; B may be 0."""
 
     features: Tensor
     labels: Tensor
@@ -51,12 +52,12 @@ Generators = Callable[[int], np.random.Generator]
 @dataclass(frozen=True)
 class Sample:
     """One record of each of B patients, read from the cohort when it is computed and not before:
-    rows (B,) of (N, ...) stored features, labels (B,) float32; B may be 0. Where one generator
-    varies all records, a sample is read once and in order."""
+    rows (B,) of (N, ...) stored features and labels; B may be 0. Where one generator varies all
+    records, a sample is read once and in order."""
 
     stored: Features
+    stored_labels: Features
     rows: npt.NDArray[np.int64]
-    labels: Tensor
     varied: Varied | None = None
     generators: Generators | None = None
 
@@ -73,17 +74,21 @@ class Sample:
         """(B, ...) float32, all at once."""
         return self._read(0, len(self))
 
+    @property
+    def labels(self) -> Tensor:
+        """(B, ...) float32, all at once."""
+        return _floats(self.stored_labels, self.rows)
+
     def parts(self, size: int) -> Iterator[Batch]:
         """The sample in parts of at most `size` patients; at least one part, which may be empty."""
         for start in range(0, max(1, len(self)), size):
             stop = min(start + size, len(self))
-            yield Batch(self._read(start, stop), self.labels[start:stop])
+            labels = _floats(self.stored_labels, self.rows[start:stop])
+            yield Batch(self._read(start, stop), labels)
 
     def _read(self, start: int, stop: int) -> Tensor:
         rows = self.rows[start:stop]
-        read = torch.empty((len(rows), *self.shape), dtype=_DTYPES[self.stored.dtype])
-        read_rows(self.stored, rows, read.numpy())
-        features = read.float()
+        features = _floats(self.stored, rows)
         if self.varied is None or self.generators is None or not len(rows):
             return features
         # Each in memory of its own, so that it is computed as if it were alone (`blocks`).
@@ -97,13 +102,25 @@ _DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.float32): torch.float32}
 Records = Batch | Sample
 
 
+def _floats(stored: Features, rows: npt.NDArray[np.int64]) -> Tensor:
+    """(B, ...) float32, rows of what is stored."""
+    read = torch.empty((len(rows), *stored.shape[1:]), dtype=_DTYPES[stored.dtype])
+    read_rows(stored, rows, read.numpy())
+    return read.float()
+
+
+def invented_labels(places: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(B,) whole numbers -> (B, *shape) labels of nobody, 0 and 1; in a mask beside one another."""
+    pixels = torch.arange(math.prod(shape)).reshape(shape)
+    return (places.reshape(-1, *(1 for _ in shape)) + pixels).remainder(2).float()
+
+
 class Patients:
     """A cohort as training and evaluation draw from it."""
 
     def __init__(self, cohort: Cohort, varied: Varied | None = None) -> None:
         """`varied`: what the task does to every record that trains (`Task.varied`)."""
         self._cohort, self._varied = cohort, varied
-        self._labels = torch.tensor(cohort.labels)
         self._train = cohort.members("train")
         scored = cohort.first(cohort.members("evaluation"), "evaluation")
         self.evaluation = self._sample(scored)
@@ -155,5 +172,5 @@ class Patients:
         varied: Varied | None = None,
         generators: Generators | None = None,
     ) -> Sample:
-        labels = self._labels[torch.from_numpy(rows)]
-        return Sample(self._cohort.features, rows, labels, varied, generators)
+        cohort = self._cohort
+        return Sample(cohort.features, cohort.labels, rows, varied, generators)

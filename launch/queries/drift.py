@@ -26,6 +26,7 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.analysis import Drift
 from protocol.study.query import Bins, Cells, Query, Reference, Scored
@@ -157,7 +158,7 @@ def _scores(study: Study, summary: Mapping[str, Any]) -> list[Released]:
             by_score, added = counts.reshape(bins, bins).sum(axis=0)[None], bins
         case Multiclass() | Ordinal():
             (by_score, edges), added = of.by_probability(counts, bins), 2
-        case MultiLabel() | EventCount() | TimeToEvent():
+        case MultiLabel() | EventCount() | TimeToEvent() | Segmentation():
             return []
         case never:
             assert_never(never)

@@ -50,6 +50,6 @@ def _losses(model: FlatModel, task: Task, everybody: Cohort, part: Part) -> np.n
         for start in range(0, len(rows), _BATCH):
             chosen = rows[start : start + _BATCH]
             features = torch.tensor(everybody.features[chosen]).float()
-            labels = torch.tensor(everybody.labels[chosen])
+            labels = torch.tensor(everybody.labels[chosen]).float()
             found.append(task.losses(model.module(features), labels).double().numpy())
     return np.concatenate(found)

@@ -81,8 +81,9 @@ def subgroup_figures(
 def _levels(
     study: Study, names: Sequence[str], rows: Counts, noise_variance: float
 ) -> tuple[LevelFigures, ...]:
-    added, half = study.outcome.added, _HALF * math.sqrt(rows.shape[1] * noise_variance)
-    patients = rows.sum(axis=1) / added
+    cells, added = study.outcome.counted(study.evaluation.bins)
+    half = _HALF * math.sqrt(cells * noise_variance)
+    patients = rows[:, :cells].sum(axis=1) / added
     shown = _shown(patients, study.evaluation.least_count, exact=noise_variance == 0)
     levels = []
     for place, name in enumerate(names):
@@ -92,7 +93,7 @@ def _levels(
         counted = float(patients[place])
         known = Estimate(counted, max(0.0, counted - half / added), counted + half / added)
         pooled = study.outcome.pooled(rows[place], study.evaluation.bins, noise_variance, place)
-        stretch = _stretch(counted, rows.shape[1] * noise_variance / added**2)
+        stretch = _stretch(counted, cells * noise_variance / added**2)
         wider = {
             metric: _wider(of, stretch, study.outcome.metrics[metric])
             for metric, of in pooled.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,13 @@ import numpy.typing as npt
 from protocol.document import Document
 from protocol.outcomes.estimates import Counts, Estimate, Metric
 
-Labels = npt.NDArray[np.float64]
-"""(N,): one number a patient, whatever it was made of."""
-Columns = npt.NDArray[np.float64]
+Labels = npt.NDArray[Any]
+"""(N,): one number a patient, whatever it was made of; (N, ...) where a label has a shape."""
+Columns = npt.NDArray[Any]
 """(N,) the label's column as a site's view has it, or (N, columns) where there are several; NaN
-where missing."""
+where missing. (N, rows, columns) uint8 of masks."""
 Scores = npt.NDArray[np.floating]
-"""(N,) or (N, classes): what the released model says of each patient."""
+"""(N,), (N, classes) or (N, rows, columns): what the released model says of each patient."""
 
 MAX_BINS = 512
 
@@ -37,6 +38,11 @@ class BaseKind(Document):
         """From how many columns of the view a label is made."""
         return 1
 
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """The shape of one patient's label: a number, or a mask's rows and columns."""
+        return ()
+
     @abstractmethod
     def bad(self, columns: Columns) -> tuple[npt.NDArray[np.bool_], str]:
         """The label's columns -> (N,) which rows are none of this kind, and what is wrong with
@@ -47,9 +53,14 @@ class BaseKind(Document):
         where a row has none. Each is a whole number below 2^24 or any float: float32 keeps it."""
         return columns
 
+    def missing(self, labels: Labels) -> npt.NDArray[np.bool_]:
+        """Labels -> (N,) which rows have none."""
+        return np.isnan(labels)
+
     @abstractmethod
     def doubts(self, columns: Columns) -> list[str]:
-        """The same, of rows that have a label -> what the site's own log should say of them."""
+        """The same, of rows that have a label -> what the site's own log should say of them. What
+        is said of every part of the rows is said of all."""
 
     @property
     def extremes(self) -> tuple[float, float]:
@@ -87,6 +98,10 @@ class BaseKind(Document):
     def score_meaning(self) -> str:
         """What these columns are, in words; {label} stands for the name of the label's column."""
 
+    def in_columns(self, scores: Scores) -> npt.NDArray[np.float64]:
+        """Scores -> (N, score_columns)."""
+        return np.asarray(scores, dtype=np.float64).reshape(len(scores), -1)
+
     # --- the released evaluation ---
     @abstractmethod
     def cells(self, bins: int) -> int:
@@ -109,8 +124,13 @@ class BaseKind(Document):
 
     @property
     def added(self) -> int:
-        """What one patient adds to all cells together."""
+        """What one patient adds to all cells together, at most."""
         return 1
+
+    def counted(self, bins: int) -> tuple[int, int]:
+        """How many of the first cells tell the number of patients, and what each patient adds to
+        these together."""
+        return self.cells(bins), self.added
 
     @abstractmethod
     def counts(self, scores: Scores, labels: Labels, bins: int) -> npt.NDArray[np.int64]:

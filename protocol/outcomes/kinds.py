@@ -13,10 +13,19 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import MOST_CLASSES as MOST_STRUCTURES
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 
 OutcomeKind = Annotated[
-    Binary | Multiclass | MultiLabel | Ordinal | Regression | EventCount | TimeToEvent,
+    Binary
+    | Multiclass
+    | MultiLabel
+    | Ordinal
+    | Regression
+    | EventCount
+    | TimeToEvent
+    | Segmentation,
     Field(discriminator="kind"),
 ]
 """Whoever depends on which it is matches all of them."""
@@ -28,6 +37,7 @@ _ALL: tuple[OutcomeKind, ...] = (
     Ordinal(levels=3),
     EventCount(most=2),
     TimeToEvent(ends=(1, 2)),
+    Segmentation(classes=MOST_STRUCTURES, rows=1, columns=1),
 )
 METRICS = frozenset({"calibration_error", *(name for kind in _ALL for name in kind.metrics)})
 """Every name that a pooled metric can have, that of 0.1.0 among them: none can name a hospital."""

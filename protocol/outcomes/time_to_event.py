@@ -175,6 +175,9 @@ class TimeToEvent(BaseKind):
     def added(self) -> int:
         return self._most(1)
 
+    def counted(self, bins: int) -> tuple[int, int]:
+        return self._codes * bins, self.weight
+
     def counts(self, scores: Scores, labels: Labels, bins: int) -> npt.NDArray[np.int64]:
         survival = np.clip(np.where(np.isfinite(scores), scores, 0.5), 0, 1).astype(np.float64)
         code = labels.astype(np.int64)

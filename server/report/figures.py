@@ -18,6 +18,7 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 from server.outcome import OpenedScores, Outcome, RoundReport
 from server.report import binary_evaluation, risk_groups, subgroups
@@ -52,7 +53,7 @@ def _evaluation(outcome: Outcome, opened: OpenedScores) -> dict[str, bytes]:
             }
         case Multiclass() | Ordinal():
             return _calibrated(outcome) | {"confusion.png": _png(_confusion(outcome))}
-        case MultiLabel() | Regression() | EventCount():
+        case MultiLabel() | Regression() | EventCount() | Segmentation():
             return _calibrated(outcome)
         case TimeToEvent() as kind:
             return _calibrated(outcome) | _by_risk(outcome, kind, opened)

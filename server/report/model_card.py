@@ -17,6 +17,7 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.algorithms import (
     DittoOptions,
@@ -394,7 +395,15 @@ def _evaluation(study: Study, opened: OpenedScores) -> str:
     match study.outcome:
         case Binary():
             return binary_evaluation.markdown(opened)
-        case Multiclass() | MultiLabel() | Ordinal() | Regression() | EventCount() | TimeToEvent():
+        case (
+            Multiclass()
+            | MultiLabel()
+            | Ordinal()
+            | Regression()
+            | EventCount()
+            | TimeToEvent()
+            | Segmentation()
+        ):
             return ""
         case never:
             assert_never(never)

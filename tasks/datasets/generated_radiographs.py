@@ -1,4 +1,4 @@
-"""Generated chest radiographs with findings, of nobody: shapes on a grey ground.
+"""Generated chest radiographs with findings and lung fields, of nobody: shapes on a grey ground.
 
 Everything is drawn from a seed. Each picture has two dark lung fields, a bright heart and ribs, of
 varied size, place, brightness and noise. A figure on them says how a method works, and nothing
@@ -8,6 +8,7 @@ about patients. Findings go together as far as they share a severity.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from tasks.schema import PATIENT, Table
 
 SIDE = 32
+LUNGS = 2
+"""Lung fields of a mask: 1 is on the picture's left, which is the patient's right one, 2 on its
+right; 0 is none."""
 FINDINGS = ("cardiomegaly", "effusion", "consolidation", "pneumothorax")
 _SEED = 20_263
 _SITES: Mapping[str, tuple[int, float]] = {
@@ -30,28 +34,43 @@ _UNSAID = 0.15
 Floats = npt.NDArray[np.float64]
 
 
-def sites(picture: str) -> dict[str, Table]:
+@dataclass(frozen=True)
+class Drawn:
+    """pictures (N, SIDE, SIDE) uint8; lungs (N, SIDE, SIDE) uint8, the lung field of each pixel,
+    whatever a heart or a finding covers of it."""
+
+    pictures: npt.NDArray[np.uint8]
+    lungs: npt.NDArray[np.uint8]
+
+
+def sites(picture: str, lungs: str = "") -> dict[str, Table]:
     """Site -> one picture a patient, in the column `picture`, and a column for each finding: 1, 0
-    or NaN where the report says nothing. No two sites share a patient."""
+    or NaN where the report says nothing; with `lungs`, masks of the lung fields in the column of
+    that name. No two sites share a patient."""
     return {
-        name: _site(name, count, base, picture, np.random.default_rng((_SEED, number)))
+        name: _site(name, count, base, picture, lungs, np.random.default_rng((_SEED, number)))
         for number, (name, (count, base)) in enumerate(_SITES.items())
     }
 
 
-def _site(name: str, count: int, base: float, picture: str, draw: np.random.Generator) -> Table:
+def _site(
+    name: str, count: int, base: float, picture: str, lungs: str, draw: np.random.Generator
+) -> Table:
     severity = draw.normal(0, 0.7, (count, 1))
     there = draw.random((count, len(FINDINGS))) < 1 / (1 + np.exp(-base - severity))
     said = np.where(draw.random(there.shape) < _UNSAID, np.nan, there.astype(np.float64))
+    drawn = radiographs(there, draw)
     table: dict[str, npt.NDArray[Any]] = {
         PATIENT: np.array([f"{name}-{row:04d}" for row in range(count)], dtype=object),
-        picture: pictures(there, draw),
+        picture: drawn.pictures,
     }
+    if lungs:
+        table[lungs] = drawn.lungs
     return table | {finding: said[:, place] for place, finding in enumerate(FINDINGS)}
 
 
-def pictures(there: npt.NDArray[np.bool_], draw: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """(N, findings) -> (N, SIDE, SIDE)."""
+def radiographs(there: npt.NDArray[np.bool_], draw: np.random.Generator) -> Drawn:
+    """(N, findings) -> N of them."""
     count = len(there)
 
     def each(low: float, high: float) -> Floats:
@@ -78,7 +97,8 @@ def pictures(there: npt.NDArray[np.bool_], draw: np.random.Generator) -> npt.NDA
     grey = np.where(there[:, 3, None, None] & air, 0.08, grey)
     ribs = 0.05 * np.sin(rows * 22 + each(0, 6)) * lungs
     grey = (grey + ribs) * each(0.8, 1.15) + draw.normal(0, 0.06, grey.shape)
-    return np.asarray(np.clip(grey * 255, 0, 255), dtype=np.uint8)
+    masks = np.where(fields[0] > 0.5, 1, np.where(fields[1] > 0.5, LUNGS, 0))
+    return Drawn(np.asarray(np.clip(grey * 255, 0, 255), dtype=np.uint8), masks.astype(np.uint8))
 
 
 def _ellipse(rows: Floats, columns: Floats, high: Floats, wide: Floats) -> Floats:

@@ -8,11 +8,13 @@ from torch import Tensor
 
 
 class Loss(Protocol):
-    """The loss and the scores of one kind of outcome, from `width` outputs a patient."""
+    """The loss and the scores of one kind of outcome, from `width` outputs a patient or, of masks,
+    `width` a pixel: read (B, width, rows, columns) for (B, width), and (B, rows, columns) labels
+    and scores."""
 
     @property
     def width(self) -> int:
-        """Outputs of the model, one row of them a patient."""
+        """Outputs of the model, one row of them a patient or a pixel."""
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """(B, width) outputs, (B,) labels -> (B,) losses, never reduced."""

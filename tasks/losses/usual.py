@@ -11,6 +11,7 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 from tasks.losses.base import Loss
 from tasks.losses.binary import Logistic
@@ -20,6 +21,7 @@ from tasks.losses.multiclass import Softmax
 from tasks.losses.multilabel import ManyLogistic
 from tasks.losses.ordinal import ContinuationRatio
 from tasks.losses.regression import SquaredError
+from tasks.losses.segmentation import CrossEntropyAndDice
 
 
 def usual_loss(kind: OutcomeKind) -> Loss:
@@ -39,4 +41,6 @@ def usual_loss(kind: OutcomeKind) -> Loss:
             return Poisson(kind)
         case TimeToEvent(intervals=intervals):
             return Hazards(intervals)
+        case Segmentation():
+            return CrossEntropyAndDice(kind)
     assert_never(kind)

@@ -58,7 +58,7 @@ def test_patients_split_by_their_place_and_stay_whole() -> None:
     assert cohort.members("train").tolist() == [0, 2]
     assert cohort.members("evaluation").tolist() == [1]
     assert cohort.patient.tolist() == [1, 0, 1, 2]
-    assert cohort.labels.tolist() == [1, 0, 0, 1]
+    assert np.asarray(cohort.labels).tolist() == [1, 0, 0, 1]
     assert np.asarray(cohort.features).tolist() == [[0, 1], [-1, -1], [1, 1], [-0.5, -1]]
     assert cohort.features.dtype == cohort.labels.dtype == np.float32
     assert cohort.notes == ()
@@ -169,7 +169,7 @@ def test_repeated_contradicting_and_unlabelled_rows_are_set_aside_and_noted() ->
     )
     cohort = Cohort.build(Small(), table, lambda p: 0.0, _PLAN)
     assert cohort.patients == 3
-    assert cohort.labels.tolist() == [0, 1, 1]
+    assert np.asarray(cohort.labels).tolist() == [0, 1, 1]
     assert [note[:6] for note in cohort.notes] == ["1 rows", "1 repe", "1 rows"]
 
 

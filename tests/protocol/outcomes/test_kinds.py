@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn import metrics as exact
 
 from protocol.document import canonical
@@ -20,6 +21,7 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.privacy.releases import pooled_evaluation
 from protocol.privacy.word_size import word_bits_needed
@@ -38,6 +40,8 @@ KINDS: tuple[BaseKind, ...] = (
     EventCount(most=14),
     TimeToEvent(ends=(10, 20, 50)),
     TimeToEvent(ends=(1, 2, 3, 4, 5, 6, 7, 8)),
+    Segmentation(classes=2, rows=3, columns=4),
+    Segmentation(classes=5, rows=3, columns=4),
 )
 NUMBERS = st.floats(-1e9, 1e9) | st.sampled_from([0.0, 1.0, 0.5, math.nan, math.inf, -math.inf])
 
@@ -51,21 +55,24 @@ def test_one_patient_changes_no_more_than_is_stated(
     data: st.DataObject, kind: BaseKind, bins: int
 ) -> None:
     low, high = kind.extremes
-    label = data.draw(st.floats(low, high))
-    label = float(round(label)) if kind.whole else label
+    drawn = data.draw(arrays(np.float64, (1, *kind.label_shape), elements=st.floats(low, high)))
+    label = np.rint(drawn) if kind.whole else drawn
     size = math.prod(kind.scores_of_one)
     given_ = data.draw(st.lists(NUMBERS, min_size=size, max_size=size))
     range_low, range_high = kind.score_range
     cut = np.clip(given_, range_low, range_high)  # as the site's trainer does; NaN stays
     scores = cut.reshape(1, *kind.scores_of_one)
-    added = kind.counts(scores, np.array([label]), bins)
+    added = kind.counts(scores, label, bins)
     assert added.shape == (kind.cells(bins),)
     assert (added >= 0).all()
     assert int((added**2).sum()) <= kind.squared_sensitivity
     assert int(added.max()) <= kind.largest
     assert int(added.sum()) <= kind.added
-    known = isinstance(kind, MultiLabel) and np.isnan(kind.digits(np.array([label]))).any()
-    if not isinstance(kind, TimeToEvent) and not known:
+    cells, of_one = kind.counted(bins)
+    if not isinstance(kind, MultiLabel):
+        assert int(added[:cells].sum()) == of_one
+    known = isinstance(kind, MultiLabel) and np.isnan(kind.digits(label)).any()
+    if not isinstance(kind, TimeToEvent | Segmentation) and not known:
         assert int((added**2).sum()) == kind.squared_sensitivity
         assert int(added.max()) == kind.largest
         assert int(added.sum()) == kind.added
@@ -123,6 +130,8 @@ def test_a_study_of_two_labels_states_no_outcome() -> None:
         {"kind": "time_to_event", "ends": [1.0]},
         {"kind": "time_to_event", "ends": [0.0, 1.0]},
         {"kind": "time_to_event", "ends": [2.0, 2.0]},
+        {"kind": "segmentation", "classes": 1, "rows": 8, "columns": 8},
+        {"kind": "segmentation", "classes": 2, "rows": 8, "columns": 513},
         {"kind": "another"},
         {"kind": "binary", "classes": 3},
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import UNKNOWN, Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 from tasks.base import Task
 from tasks.losses.usual import usual_loss
@@ -29,14 +32,17 @@ KINDS: tuple[OutcomeKind, ...] = (
     Regression(low=10, high=50),
     EventCount(most=9),
     TimeToEvent(ends=(1, 2, 5)),
+    Segmentation(classes=3, rows=4, columns=5),
 )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=repr)
 def test_slopes_are_those_of_autograd(kind: OutcomeKind) -> None:
     loss, generator = usual_loss(kind), torch.Generator().manual_seed(0)
-    outputs = torch.randn(8, loss.width, generator=generator, requires_grad=True)
-    labels = torch.linspace(*kind.extremes, 8).round()
+    shape = (8, loss.width, *kind.label_shape)
+    outputs = torch.randn(shape, generator=generator, requires_grad=True)
+    labels = torch.linspace(*kind.extremes, 8 * math.prod(kind.label_shape)).round()
+    labels = labels.reshape(8, *kind.label_shape)
     losses = loss.losses(outputs, labels)
     assert losses.shape == (8,)
     (slopes,) = torch.autograd.grad(losses.sum(), outputs)
@@ -47,7 +53,8 @@ def test_slopes_are_those_of_autograd(kind: OutcomeKind) -> None:
 def test_scores_are_in_their_range_and_follow_the_loss(kind: OutcomeKind) -> None:
     loss = usual_loss(kind)
     low, high = kind.score_range
-    outputs = torch.linspace(-40, 40, 6 * loss.width).reshape(6, loss.width)
+    shape = (6, loss.width, *kind.label_shape)
+    outputs = torch.linspace(-40, 40, math.prod(shape)).reshape(shape)
     scores = loss.scores(outputs)
     assert scores.shape == (6, *kind.scores_of_one)
     assert ((scores >= low) & (scores <= high)).all()
@@ -91,6 +98,43 @@ def test_follow_up_has_the_likelihood_of_its_survival() -> None:
         [torch.tensor(1.0), survival[1], survival[2], survival[0] - survival[1]]
     )
     assert torch.allclose(loss.losses(outputs, labels), -torch.log(likelihood), atol=1e-6)
+
+
+MASKS = Segmentation(classes=3, rows=6, columns=6)
+
+
+def test_a_patients_loss_of_a_mask_is_of_no_other_patient() -> None:
+    """A Dice of a whole batch, as some implementations have it, could not be clipped by patient."""
+    loss, generator = usual_loss(MASKS), torch.Generator().manual_seed(0)
+    outputs = torch.randn(4, 3, 6, 6, generator=generator, requires_grad=True)
+    labels = torch.randint(3, (4, 6, 6), generator=generator).float()
+    losses = loss.losses(outputs, labels)
+    (slope,) = torch.autograd.grad(losses[1], outputs)
+    assert slope[1].any()
+    assert not slope[[0, 2, 3]].any()
+    alone = loss.losses(outputs[1:2], labels[1:2])
+    assert torch.allclose(alone, losses[1:2])
+
+
+def test_a_mask_that_is_right_costs_nothing_and_one_that_is_wrong_much() -> None:
+    loss = usual_loss(MASKS)
+    labels = torch.arange(36).reshape(1, 6, 6).remainder(3).float()
+    right = 40 * torch.nn.functional.one_hot(labels.long(), 3).permute(0, 3, 1, 2).float()
+    assert loss.losses(right, labels)[0] < 0.02
+    assert torch.equal(loss.scores(right), labels)
+    assert loss.losses(-right, labels)[0] > 10
+    assert loss.slopes(-1e4 * right, labels).isfinite().all()
+
+
+def test_pixels_of_which_nobody_said_anything_teach_nothing() -> None:
+    loss = usual_loss(MASKS)
+    outputs = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    labels = torch.ones(2, 6, 6)
+    labels[0, :3], labels[1] = UNKNOWN, UNKNOWN
+    slopes = loss.slopes(outputs, labels)
+    assert not slopes[0, :, :3].any()
+    assert slopes[0, :, 3:].any()
+    assert not slopes[1].any()
 
 
 @pytest.mark.parametrize("task", [BreastCancer, Digits, DiabetesProgression])

@@ -1,8 +1,12 @@
-"""What a site's view sees of its images: the table `images`, and the function `pseudonym`.
+"""What a site's view sees of its images: the tables `images` and `masks`, and the function
+`pseudonym`.
 
 SELECT images.patient, images.image, labels.pneumonia
 FROM labels JOIN images ON images.accession = pseudonym(labels.accession_number)
 WHERE images.view_position IN ('PA', 'AP')
+
+SELECT images.patient, images.image, masks.mask
+FROM images LEFT JOIN masks ON masks.image = images.image
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.attributes import COLUMNS, DOSE_COLUMNS, NUMBERS
 from client.data.dicom.objects.gate import GatePolicy
 
-TABLE, FUNCTION = "images", "pseudonym"
+TABLE, MASKS, FUNCTION = "images", "masks", "pseudonym"
 _TYPES = {
     **dict.fromkeys(COLUMNS, "VARCHAR"),
     **dict.fromkeys((*NUMBERS, *DOSE_COLUMNS, *volumes.COLUMNS), "DOUBLE"),
@@ -33,7 +37,8 @@ _TYPES = {
 def register(
     connection: duckdb.DuckDBPyConnection, index: ImageIndex, without: Set[str] = frozenset()
 ) -> None:
-    """Makes `images`, one row per ready image and ordered by its key, and `pseudonym(value)`, or
+    """Makes `images`, one row per ready image and ordered by its key, `masks`, one row per
+    segmentation of one of them (its key `mask`, and `image`), and `pseudonym(value)`, or
     `pseudonym(patient_id, issuer := text)` where images state who issued their Patient IDs.
 
     Columns: `attributes.COLUMNS` (frames: 1 where an object does not say), `volumes.COLUMNS` for
@@ -55,6 +60,11 @@ def register(
     casts = ", ".join(_cast(name, kind) for name, kind in _TYPES.items())
     connection.execute(f"CREATE TABLE {TABLE} AS SELECT {casts} FROM indexed_images")
     connection.unregister("indexed_images")
+    there = {row["image"] for row in rows}
+    masks = [[one.mask, one.image] for one in index.masks() if one.image in there]
+    connection.execute(f"CREATE TABLE {MASKS} (mask VARCHAR, image VARCHAR)")
+    if masks:
+        connection.executemany(f"INSERT INTO {MASKS} VALUES (?, ?)", masks)
 
     def of_patient(patient: str, issuer: str) -> str:
         alone = index.names.of(patient)

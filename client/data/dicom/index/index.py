@@ -36,7 +36,7 @@ from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
 
 FILE = "imaging.db"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 Seen = Literal["clear", "text", "undecodable"]
 """The result of screening the pixels."""
 Stamp = tuple[int, int]
@@ -56,10 +56,11 @@ class Finding:
 
 
 _Values = Sequence[Any] | Mapping[str, Any]
-_STORED = (*COLUMNS, *dose_report.STORED)
+_STORED = (*COLUMNS, *dose_report.STORED, "mask_of")
+"""mask_of: the key of the picture that a segmentation is of."""
 _OWN = ("path", "size", "mtime_ns", "problem", "reason", "suspicions", "sop_class", "syntax")
 _TYPES = {a.column: "REAL" if a.kind == "number" else "TEXT" for a in ATTRIBUTES}
-_TYPES |= dict.fromkeys(DOSE_LINKS, "TEXT")
+_TYPES |= dict.fromkeys((*DOSE_LINKS, "mask_of"), "TEXT")
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE instance (
@@ -142,6 +143,16 @@ class SetAsideFile:
     @property
     def releasable(self) -> bool:
         return self.image is not None and self.verdict in SUSPICIONS
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A segmentation by its key, the key of its picture, and both files."""
+
+    mask: str
+    image: str
+    file: Path
+    picture: Path
 
 
 class ImageIndex:
@@ -312,6 +323,17 @@ class ImageIndex:
             if image in wanted and stamp_of(_path(path)) == tuple(stamp)
         }
 
+    def masks(self) -> list[Mask]:
+        """The segmentations of ready images, of the same patient; of several files of one
+        segmentation the newest. Ordered by key."""
+        rows = self._judged(
+            "SELECT mask.image, ready.image, mask.path, ready.path, max(mask.mtime_ns)"
+            f" FROM instance AS mask JOIN ({_VERDICTS}) AS ready ON ready.image = mask.mask_of"
+            " AND ready.patient = mask.patient WHERE verdict IS NULL AND mask.problem IS NULL"
+            " AND mask.image IS NOT NULL GROUP BY mask.image ORDER BY mask.image"
+        )
+        return [Mask(row[0], row[1], _path(row[2]), _path(row[3])) for row in rows]
+
     def counts(self) -> dict[str, int]:
         """Verdict -> number of files; "" is ready."""
         rows = self._judged(f"SELECT verdict, count(*) FROM ({_VERDICTS}) GROUP BY verdict")
@@ -430,7 +452,11 @@ def _initialise(db: sqlite3.Connection, state: Path, path: Path) -> Pseudonyms:
         db.execute("INSERT INTO meta VALUES ('pseudonyms', ?)", (names.check,))
         db.execute("INSERT INTO meta VALUES ('rules', ?)", (str(RULES),))
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    elif version == SCHEMA_VERSION:
+    elif version == 2:
+        db.execute("ALTER TABLE instance ADD COLUMN mask_of TEXT")
+        _read_again(db, "WHERE modality = 'SEG'")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    if version in (2, SCHEMA_VERSION):
         _judge_again(db)
     db.execute("COMMIT")
     if version not in range(SCHEMA_VERSION + 1):
@@ -453,8 +479,12 @@ def _initialise(db: sqlite3.Connection, state: Path, path: Path) -> Pseudonyms:
 def _judge_again(db: sqlite3.Connection) -> None:
     """What was read and seen by other rules is no longer ready, until it is judged anew."""
     if db.execute("SELECT value FROM meta WHERE key = 'rules'").fetchone()[0] != str(RULES):
-        db.execute("UPDATE instance SET problem = ?, again = 0", (Problem.OLD_RULES,))
+        _read_again(db)
         db.execute("UPDATE meta SET value = ? WHERE key = 'rules'", (str(RULES),))
+
+
+def _read_again(db: sqlite3.Connection, which: str = "") -> None:
+    db.execute(f"UPDATE instance SET problem = ?, again = 0 {which}", (Problem.OLD_RULES,))
 
 
 @contextmanager

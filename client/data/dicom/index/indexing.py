@@ -169,5 +169,5 @@ def _row(file: ScannedFile, answer: Header | Problem) -> ImageRow:
         gate.suspicions(answer),
         answer.sop_class,
         answer.transfer_syntax,
-        {**answer.values, **answer.dose},
+        {**answer.values, **answer.dose, "mask_of": answer.mask_of},
     )

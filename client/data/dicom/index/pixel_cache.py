@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from client.data.dicom.index.index import Stamp
 from client.data.dicom.pixels.faults import TRANSIENT, PixelFault
+from client.data.dicom.pixels.mask import MaskPreparation
 from client.data.dicom.pixels.preprocessing import PreparedPicture, Preprocessing
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
@@ -65,7 +66,7 @@ class PictureCache:
     def __init__(
         self,
         db: sqlite3.Connection,
-        made: Preprocessing,
+        made: Preprocessing | MaskPreparation,
         store: int,
         path: Path,
         clock: Callable[[], float] = time.time,
@@ -76,7 +77,7 @@ class PictureCache:
         self._size = math.prod(made.shape)
 
     @staticmethod
-    def open(state: Path, made: Preprocessing) -> PictureCache:
+    def open(state: Path, made: Preprocessing | MaskPreparation) -> PictureCache:
         """Made where there is none. Raises WardroundError(STATE), as every method does where the
         cache cannot be read or written."""
         refuse_shared(state, "state folder")

@@ -35,7 +35,13 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from client.data.dicom.objects import attributes, defined_terms, descriptors, dose_report
+from client.data.dicom.objects import (
+    attributes,
+    defined_terms,
+    descriptors,
+    dose_report,
+    segmentation_header,
+)
 from client.data.dicom.objects.directions import directions
 from client.data.dicom.objects.pseudonym import Pseudonyms
 
@@ -92,7 +98,8 @@ class Header:
 
     `sop_class`, `conversion`, `image_type`: of closed vocabularies, for the gate. `burned_in`,
     `face`: BurnedInAnnotation and RecognizableVisualFeatures, None where absent. `head`: whether
-    it says that a head, or a part of one, was examined.
+    it says that a head, or a part of one, was examined. `mask_of`: the pseudonym of the image that
+    a segmentation is of.
     """
 
     values: dict[str, str | float | None]
@@ -105,6 +112,7 @@ class Header:
     conversion: str | None
     image_type: str | None
     dose: dict[str, float | str | None] = field(default_factory=dict)
+    mask_of: str | None = None
 
 
 class BoundedFile(io.BufferedReader):
@@ -158,6 +166,11 @@ def _read(file: Any, size: int, names: Pseudonyms, words: frozenset[str]) -> Hea
         file.seek(0)
         report = open_dataset(file, size, [_CONTENT, dose_report.PREDECESSORS])[0]
         dose = dose_report.read(report, names.of).columns
+    mask_of = None
+    if sop_class in segmentation_header.SOP_CLASSES:
+        file.seek(0)
+        mask = open_dataset(file, size, [*segmentation_header.WANTED])[0]
+        mask_of = _hash(segmentation_header.picture_of(mask), names)
     return Header(
         values=_values(dataset, names, words),
         sop_class=sop_class if re.fullmatch(r"[0-9.]{1,64}", sop_class) else "",
@@ -169,6 +182,7 @@ def _read(file: Any, size: int, names: Pseudonyms, words: frozenset[str]) -> Hea
         conversion=descriptors.code(_text(dataset, _CONVERSION)),
         image_type=descriptors.code(_text(dataset, _IMAGE_TYPE).replace("\\", " ")[:16]),
         dose=dose,
+        mask_of=mask_of,
     )
 
 

@@ -29,6 +29,8 @@ class PixelFault(StrEnum):
     UNITS = "RescaleType: not in Hounsfield units, in which the task's window is"
     UNDECODABLE = "pixels cannot be decoded"
     BLANK = "blank: every pixel black"
+    MASK_SIZE = "mask of another size than its picture: Rows or Columns"
+    SEGMENTS = "segments overlap, or have numbers that the task has no class for"
     SLOW = "took too long to decode"
     CRASHED = "ended the process that decoded it"
     MEMORY = "not enough memory to decode it"
