@@ -63,6 +63,7 @@ ORDER = {
         "client.cohorts",
         "client.prediction",
         "client.training.algorithms",
+        "client.training.devices",
         "client.training",
         "client.privacy_audit",
         "client.daemon",

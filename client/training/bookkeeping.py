@@ -165,10 +165,9 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no typ
 
     def gradients(self, features: Tensor, losses: Losses) -> list[LayerGradient]:
         """Raises Unsupported where a parameter's gradients are not one a patient."""
+        self._forget()
         self.enable_hooks()
         try:
-            for parameter in self._trainable:
-                parameter.grad = parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
             losses(self(features)).sum().backward()
         finally:
             self.disable_hooks()
@@ -180,6 +179,16 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no typ
             gradients.append(Rows([parameter], [rows]))
             parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
         return gradients
+
+    def _forget(self) -> None:
+        """Drops what is left of an earlier pass, which may have ended before its time."""
+        for parameter in self._trainable:
+            parameter.grad = parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
+            parameter._forward_counter = 0  # type: ignore[attr-defined]  # Opacus adds it
+            vars(parameter).pop("_current_grad_sample", None)
+        for layer in self._module.modules():
+            vars(layer).pop("activations", None)
+            vars(layer).pop("max_batch_len", None)
 
     @torch.no_grad()
     def outputs(self, features: Tensor) -> Tensor:

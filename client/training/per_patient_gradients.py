@@ -38,6 +38,8 @@ _TOLERANCE = 1e-2
 """Of a parameter's gradient, in float32: a mistake would be of the size of the gradient."""
 
 
+_NARROWER = (Blocks(4, 4), ALONE)
+"""What is tried after the widest blocks."""
 _ROWS = 1 << 20
 """Values of patients' whole gradients up to which these are compared, too."""
 _CHECKED: dict[Hashable, str | None] = {}
@@ -55,6 +57,7 @@ class PatientGradients:
         self._blocks = ALONE
         self._dependent: str | None = None
         self._scoring: tuple[Outputs, Blocks] | None = None
+        self._choose: Callable[[tuple[Blocks, ...]], tuple[Blocks, str | None]] | None = None
 
     @property
     def bookkeeping(self) -> bool:
@@ -67,7 +70,7 @@ class PatientGradients:
         Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
         """
         try:
-            return self._pass(self._settled(block.shape), block)
+            return self._pass(self._settled(block.shape), block.on(self._model.device))
         except Unsupported:
             raise _untrainable(self._task, self._model.module) from None
 
@@ -89,7 +92,7 @@ class PatientGradients:
         """As a model that is used, and no longer trained, returns them."""
         self._model.module.eval()
         try:
-            return outputs(features)
+            return outputs(features.to(self._model.device))
         finally:
             self._model.module.train()
 
@@ -107,7 +110,7 @@ class PatientGradients:
         """What the model does with features of nobody, (N, ...), while it trains or else while it
         scores, that no patient's term may be made of; None where there is nothing."""
         task, module = self._task, self._model.module
-        few = _few(invented)
+        few = _few(invented).on(self._model.device)
 
         def train() -> None:
             losses = task.losses(module(few.features), few.labels)
@@ -129,17 +132,35 @@ class PatientGradients:
             return self._dependent
         self._module = module = self._tried(invented) or self._hooked(invented)
         widest = LANES if isinstance(module, LinearChainGradients) else FIXED
-        self._blocks, self._dependent = self._largest_blocks(
-            type(module).__name__, widest, partial(self._computed, module), invented
+        self._choose = partial(
+            self._largest_blocks,
+            type(module).__name__,
+            partial(self._computed, module),
+            invented,
         )
+        self._blocks, self._dependent = self._choose((widest, *_NARROWER))
         self._scoring = module.outputs, self._blocks
         return self._dependent
+
+    def narrow(self) -> bool:
+        """Chooses blocks of another, smaller shape, as `settle` did, for whatever is computed from
+        now on; False where there are none. A patient's bits may be others in them."""
+        outputs, blocks = self._scoring or self._widest_scoring()
+        narrower = tuple(one for one in _NARROWER if one.multiple < blocks.multiple)
+        if not narrower:
+            return False
+        chosen, dependent = self._choose(narrower) if self._choose else (narrower[0], None)
+        if dependent is not None:
+            return False
+        self._blocks, self._scoring = chosen, (outputs, chosen)
+        return True
 
     def settle_scores(self, invented: Tensor) -> str | None:
         """The same for scores alone, of a model that is asked for no per-patient gradient."""
         outputs, widest = self._widest_scoring()
         compute = partial(self._scored, outputs)
-        blocks, dependent = self._largest_blocks("scores", widest, compute, invented)
+        self._choose = partial(self._largest_blocks, "scores", compute, invented)
+        blocks, dependent = self._choose((widest, *_NARROWER))
         self._scoring = outputs, blocks
         return dependent
 
@@ -160,11 +181,11 @@ class PatientGradients:
         assert_never(module)
 
     def _largest_blocks(
-        self, kind: str, widest: Blocks, compute: Computed, invented: Tensor
+        self, kind: str, compute: Computed, invented: Tensor, families: tuple[Blocks, ...]
     ) -> tuple[Blocks, str | None]:
-        """kind: names `compute`, among all that a task may be asked."""
+        """kind: names `compute`, among all that a task may be asked. families: the widest first."""
         dependent: str | None = None
-        for blocks in (widest, Blocks(4, 4), ALONE):
+        for blocks in families:
             if blocks.multiple > 1 and blocks.multiple * self._needs.bytes > self._memory:
                 continue
             fitting = blocks.within(self._memory // max(1, self._needs.bytes))
@@ -178,7 +199,8 @@ class PatientGradients:
     ) -> str | None:
         shape, model = tuple(invented.shape[1:]), self._model
         options, threads = tuple(sorted(self._task.options.items())), torch.get_num_threads()
-        key = (type(self._task), options, kind, repr(model.module), blocks, shape, threads)
+        where = (blocks, shape, threads, str(model.device))
+        key = (type(self._task), options, kind, repr(model.module), *where)
         if key not in _CHECKED:
             with own_streams():
                 _CHECKED[key] = dependent_layer(compute, blocks, model.flat, invented)
@@ -186,6 +208,7 @@ class PatientGradients:
 
     def _computed(self, module: Pass, block: Batch) -> Mapping[str, Tensor]:
         """All that a patient's term of a sum, score and histogram is made of."""
+        block = block.on(self._model.device)
         gradients = {id(one.parameters[0]): one for one in self._pass(module, block)}
         forward: dict[str, Tensor] = {}
         backward: dict[str, Tensor] = {}
@@ -229,9 +252,11 @@ class PatientGradients:
         """Whether a pass over patients that nobody is says what autograd says."""
         with own_streams(0):
             before = self._model.flat.clone()
-            self._model.flat.add_(torch.randn_like(before), alpha=0.01)
+            device = self._model.device
+            self._model.flat.add_(torch.randn(before.shape).to(device), alpha=0.01)
             try:
-                return self._compared(module, _few(invented), torch.tensor([0.5, 2.0, 1.0]))
+                factors = torch.tensor([0.5, 2.0, 1.0], device=device)
+                return self._compared(module, _few(invented).on(device), factors)
             except Exception:  # hooks of layers that they cannot do fail in any way
                 return False
             finally:

@@ -35,6 +35,10 @@ class Batch:
         """Of one record's features."""
         return tuple(self.features.shape[1:])
 
+    def on(self, device: torch.device) -> Batch:
+        """The same, in the memory of a device."""
+        return Batch(self.features.to(device), self.labels.to(device))
+
     def parts(self, size: int) -> Iterator[Batch]:
         """The batch in parts of at most `size` patients; at least one part, which may be empty."""
         for start in range(0, max(1, len(self)), size):
