@@ -93,6 +93,7 @@ def tried(policy: Policy) -> list[Finding] | WardroundError:
     """Of each task that the policy allows; an error where the daemon cannot serve the policy."""
     import torch
 
+    import client.training.bookkeeping  # noqa: F401 (loaded before memory is limited)
     from client.training.devices.choice import candidates
 
     torch.set_num_threads(policy.threads)

@@ -8,14 +8,12 @@ learner is a flat vector, never a module: a pickled module carries `p.grad_sampl
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, assert_never, cast
+from typing import TypeVar, assert_never, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch import Tensor, nn
 
 from client.training.activation_memory import bytes_of_one
@@ -27,17 +25,12 @@ from client.training.devices.memory import give_back, ran_out
 from client.training.per_patient_gradients import PatientGradients, replacement
 from client.training.sampling import Batch, Records
 from protocol.errors import Code, WardroundError
-from protocol.privacy.gaussian import SLACK, gaussian, grid, noised
-from protocol.privacy.randomness import Floats, Stream
-from protocol.secagg.fixed_point import SITE_POSITIONS, SITE_SLACK, clip_and_round, round_sum
+from protocol.secagg.fixed_point import SITE_POSITIONS, clip_and_round, round_sum
 from protocol.study.algorithms import LocalOptimiser
 from protocol.study.study import Privacy, SumRounding
 from protocol.vectors import Vector
 from tasks.base import Task
 from tasks.flat_model import FlatModel
-
-# Opacus' hooks need no gradient with respect to the input, and neither do we.
-warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
 
 _log = logging.getLogger("wardround.site")
 
@@ -48,59 +41,6 @@ Adjust = Callable[[Tensor, Tensor], None]
 """(P,) weights and (P,) their gradient, which it changes in place just before a step: proximal
 terms and control variates. Private gradients are clipped and noised by then: what it adds is never
 clipped (inside the loss, hooks drop it), and must not depend on patients."""
-
-
-_NOISED = 1 << 17
-"""Values noised at a time: the float64 noise of a whole model would be the largest thing here."""
-
-
-class Noise:
-    """Standard normal values, each given once. Those of a small model's steps are made together,
-    since a call for few of them is mostly its own cost."""
-
-    def __init__(self, expected: int) -> None:
-        """`expected`: values that will be asked for in all, to make no more than those."""
-        self._expected = expected
-        self._made = np.empty(0)
-        self._stream = Stream()
-
-    def __call__(self, count: int) -> Floats:
-        """(count,), at most _NOISED."""
-        if self._stream.forked():
-            self._made = np.empty(0)
-        if len(self._made) < count:
-            size = max(count, min(_NOISED, self._expected))
-            self._made = gaussian(size, self._stream)
-        values, self._made = self._made[:count], self._made[count:]
-        self._expected -= count
-        return values
-
-
-class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]  # Opacus has no types
-    """Opacus' optimiser for gradients that come clipped and summed, in `summed_grad` (Abadi et al.
-    2016, Algorithm 1), with noise from the operating system: Opacus' secure mode needs a package no
-    longer published. Noise is for C and what float64 and the grid may add to it, so that the noise
-    multiplier that is accounted for is what it says."""
-
-    def __init__(self, descent: Descent, noise: Noise, **options: Any) -> None:
-        super().__init__(descent, **options)
-        self._noise = noise
-        self._step = grid(self.max_grad_norm, sum(p.numel() for p in self.params))
-        self._deviation = self.noise_multiplier * self.max_grad_norm * (1 + SITE_SLACK + SLACK)
-
-    def accumulate(self) -> None:
-        """The sum is there already: one sample is one step."""
-
-    def add_noise(self) -> None:
-        for p in self.params:
-            sums = p.summed_grad.cpu().numpy()
-            released = np.empty(len(sums), np.float32)
-            for start in range(0, len(sums), _NOISED):
-                part = sums[start : start + _NOISED]
-                released[start : start + _NOISED] = noised(
-                    part, self._noise(len(part)), self._deviation, self._step
-                )
-            p.grad = torch.from_numpy(released).view(p.shape).to(p.device)
 
 
 class DPTrainer:
@@ -215,6 +155,8 @@ class DPTrainer:
 
         `batch` is the public expected number of patients in a sample (q times declared patients).
         """
+        from client.training.patient_optimizer import Noise, PatientOptimizer  # loads Opacus
+
         self.model.load(weights)
         optimiser = PatientOptimizer(
             Descent(self._weights, lr, rule),

@@ -12,24 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import assert_never, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from client.training.blocks import ALONE, FIXED, LANES, Blocks
-from client.training.bookkeeping import BookkeepingModule, HookedModule, Needs, Unsupported
 from client.training.forbidden_operations import forbidden_operation
 from client.training.independence import Computed, dependent_layer
 from client.training.layer_gradients import LayerGradient
 from client.training.linear_chain import LinearChainGradients
+from client.training.needs import Needs, Unsupported
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 from tasks.random_streams import own_streams
 
-Pass = LinearChainGradients | BookkeepingModule | HookedModule
+if TYPE_CHECKING:
+    from client.training.bookkeeping import BookkeepingModule, HookedModule
+
+Pass: TypeAlias = "LinearChainGradients | BookkeepingModule | HookedModule"  # noqa: S105  # a type
 Outputs = Callable[[Tensor], Tensor]
 """A block's features -> what the model returns."""
 
@@ -53,6 +56,7 @@ class PatientGradients:
         """memory: bytes that a block may take, where one of a single patient takes less."""
         self._task, self._model, self._memory = task, model, memory
         self._module: Pass | None = None
+        self._hooks = False
         self._needs = Needs(0, 1)
         self._blocks = ALONE
         self._dependent: str | None = None
@@ -62,7 +66,7 @@ class PatientGradients:
     @property
     def bookkeeping(self) -> bool:
         """Whether the bookkeeping pass is what was chosen."""
-        return isinstance(self._module, LinearChainGradients | BookkeepingModule)
+        return self._module is not None and not self._hooks
 
     def of(self, block: Batch) -> list[LayerGradient]:
         """Of a block, from float32 activations.
@@ -173,12 +177,9 @@ class PatientGradients:
 
     def _pass(self, module: Pass, batch: Batch) -> list[LayerGradient]:
         task, labels = self._task, batch.labels
-        match module:
-            case LinearChainGradients():
-                return module.gradients(batch.features, lambda out: task.slopes(out, labels))
-            case BookkeepingModule() | HookedModule():
-                return module.gradients(batch.features, lambda out: task.losses(out, labels))
-        assert_never(module)
+        if isinstance(module, LinearChainGradients):
+            return module.gradients(batch.features, lambda out: task.slopes(out, labels))
+        return module.gradients(batch.features, lambda out: task.losses(out, labels))
 
     def _largest_blocks(
         self, kind: str, compute: Computed, invented: Tensor, families: tuple[Blocks, ...]
@@ -228,7 +229,7 @@ class PatientGradients:
         return {"outputs": of_block, "scores": self._task.scores(of_block)[:, None]}
 
     def _tried(self, invented: Tensor) -> LinearChainGradients | BookkeepingModule | None:
-        for kind in (LinearChainGradients, BookkeepingModule):
+        for kind in (LinearChainGradients, _bookkeeping):
             try:
                 module: LinearChainGradients | BookkeepingModule = kind(self._model.module)
             except Unsupported:
@@ -239,6 +240,9 @@ class PatientGradients:
         return None
 
     def _hooked(self, invented: Tensor) -> HookedModule:
+        from client.training.bookkeeping import HookedModule
+
+        self._hooks = True
         try:
             module = HookedModule(self._model.module)
         except NotImplementedError:
@@ -278,6 +282,13 @@ class PatientGradients:
             <= _TOLERANCE * float(one.norm()) + 1e-5 * size
             for parameter, one in zip(parameters, expected, strict=True)
         )
+
+
+def _bookkeeping(module: nn.Module) -> BookkeepingModule:
+    """Where the chain does not do. It loads Opacus, for longer than the rest of a small study."""
+    from client.training.bookkeeping import BookkeepingModule
+
+    return BookkeepingModule(module)
 
 
 def drawn_features(shape: tuple[int, ...]) -> Tensor:
