@@ -128,7 +128,7 @@ DOORS = {
     ),
     "ray": ("launch/federations/ray.py", "launch/federations/ray_cluster.py"),
     "joblib": ("launch/studies/sweeps/sweep.py",),
-    "opacus": ("client/training/patient_optimizer.py", "client/training/bookkeeping.py"),
+    "opacus": ("client/training/algorithms/patient_optimizer.py", "client/training/bookkeeping.py"),
     "duckdb": ("client/data/",),
     "pydicom": (
         "client/data/",

@@ -66,8 +66,6 @@ class LazySite:
     def _make(self) -> Site:
         import torch
 
-        import client.training.bookkeeping
-        import client.training.patient_optimizer  # noqa: F401 (loaded before memory is limited)
         from client.cohorts.loading import loader, who_objects
         from client.daemon.site import Site
         from client.daemon.thread_shares import ThreadShares

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client.training.activation_memory import bytes_of_one
 from client.training.algorithms.descent import PLAIN, Descent
 from client.training.blocks import ALONE
 from client.training.clipping import CertifiedSum, patient_rows
+from client.training.devices.activation_memory import bytes_of_one
 from client.training.devices.choice import CPU
 from client.training.devices.memory import give_back, ran_out
 from client.training.per_patient_gradients import PatientGradients, replacement
@@ -155,7 +155,10 @@ class DPTrainer:
 
         `batch` is the public expected number of patients in a sample (q times declared patients).
         """
-        from client.training.patient_optimizer import Noise, PatientOptimizer  # loads Opacus
+        from client.training.algorithms.patient_optimizer import (  # loads Opacus
+            Noise,
+            PatientOptimizer,
+        )
 
         self.model.load(weights)
         optimiser = PatientOptimizer(

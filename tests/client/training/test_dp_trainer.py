@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from client.training.algorithms.descent import Descent
+from client.training.algorithms.patient_optimizer import Noise, PatientOptimizer
 from client.training.dp_trainer import DPTrainer
-from client.training.patient_optimizer import Noise, PatientOptimizer
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK, grid
