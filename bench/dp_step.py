@@ -1,6 +1,7 @@
 """What one step of DP-SGD costs: plain SGD, Opacus' hooks, ours, side by side.
 
     python bench/dp_step.py [CASE ...]
+    python bench/dp_step.py --device cuda resnet18-224-b16    on a machine with a GPU
 
 Two threads. Every variant does whole steps on the same batch: forward, backward, clipping and noise
 where there is privacy, update. Variants take turns, in an order drawn anew each time, since one
@@ -11,6 +12,11 @@ the peak of a process of its own above what it held before the first step.
 Bars are of a step of DP-SGD (mode local, `DPTrainer.private_steps`). Beside it, in the same turns,
 is one `DPTrainer.clipped_sum` of mode distributed (`sum_times`): rounded by site, and without the
 noise, which is added once a round. Norms and sums of both are in float64, as their proof asks.
+
+With `--device` everything but noise and the cipher is on that device, prepared as a site prepares
+it (no TF32, deterministic kernels), and memory is the device's. Beside the ratios, a device is
+asked whether the self-check of a claim of privacy passes there, bit for bit, and how far its sum of
+the same patients is from the processor's.
 """
 
 from __future__ import annotations
@@ -24,17 +30,21 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
+from client.config.policy import Policy
+from client.training.devices.choice import CPU, candidates
 from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Batch
+from protocol.errors import WardroundError
 from protocol.study.study import Privacy
 from support.figure import figure, load
 from tasks.base import Task
@@ -43,6 +53,8 @@ from tasks.models.networks import of_torchvision, resnet18
 from tasks.schema import Column, Schema
 
 LR, CLIP, NOISE = 1e-4, 1.0, 1.0
+APART = 1e-2
+"""Of its norm, by float32 terms made in another order; a mistake would be as large as the sum."""
 VARIANTS = ("sgd", "hooks", "ours", "sum")
 
 
@@ -95,14 +107,14 @@ class Made(Task):
         return self.case.build()
 
 
-def turn(case: Case, variant: str) -> Callable[[], None]:
-    """Something that takes `case.steps` steps."""
+def turn(case: Case, variant: str, where: torch.device) -> Callable[[], None]:
+    """Something that takes `case.steps` steps and is done when it returns."""
     torch.manual_seed(0)
     batch = Batch(torch.randn(case.shape), (torch.arange(case.shape[0]) % 2).float())
     task = Made(case)
     if variant in ("ours", "sum"):
-        return ours(task, batch, variant)
-    model = case.build()
+        return ours(task, batch, variant, where)
+    model, batch = case.build().to(where), batch.on(where)
     optimiser = torch.optim.SGD(model.parameters(), lr=LR)
     if variant == "hooks":
         model = GradSampleModule(model, loss_reduction="sum")
@@ -119,12 +131,14 @@ def turn(case: Case, variant: str) -> Callable[[], None]:
             losses = task.losses(model(batch.features), batch.labels)
             (losses.sum() if variant == "hooks" else losses.mean()).backward()
             optimiser.step()
+        if where.type == "cuda":
+            torch.cuda.synchronize(where)
 
     return steps
 
 
-def ours(task: Made, batch: Batch, variant: str) -> Callable[[], None]:
-    learner, case = DPTrainer(task, 0, memory=1 << 34), task.case
+def ours(task: Made, batch: Batch, variant: str, where: torch.device) -> Callable[[], None]:
+    learner, case = DPTrainer(task, 0, 1 << 34, where), task.case
     weights = learner.model.weights()
     plan = Privacy(mode="local", clip_norm=CLIP, noise_multiplier=NOISE, epsilon=1.0)
 
@@ -138,9 +152,9 @@ def ours(task: Made, batch: Batch, variant: str) -> Callable[[], None]:
     return steps
 
 
-def seconds(case: Case) -> dict[str, float]:
+def seconds(case: Case, where: torch.device) -> dict[str, float]:
     """Median seconds of a turn, by variant."""
-    turns = {variant: turn(case, variant) for variant in VARIANTS}
+    turns = {variant: turn(case, variant, where) for variant in VARIANTS}
     taken: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for steps in turns.values():
         steps()
@@ -153,30 +167,63 @@ def seconds(case: Case) -> dict[str, float]:
     return {variant: statistics.median(found) for variant, found in taken.items()}
 
 
-def peak(case: Case, variant: str) -> float:
+def peak(case: Case, variant: str, where: torch.device) -> float:
     """MiB above what the process held before its first step."""
-    asked = [sys.executable, __file__, case.name, "--peak", variant]
+    asked = [sys.executable, __file__, case.name, "--peak", variant, "--device", str(where)]
     return float(json.loads(subprocess.run(asked, check=True, capture_output=True).stdout))
 
 
-def one_peak(case: Case, variant: str) -> None:
-    steps = turn(dataclasses.replace(case, steps=1), variant)
-    before = _most()
+def one_peak(case: Case, variant: str, where: torch.device) -> None:
+    steps = turn(dataclasses.replace(case, steps=1), variant, where)
+    before = _most(where)
     steps()
     steps()
-    print(json.dumps((_most() - before) / 1024))
+    print(json.dumps((_most(where) - before) / 1024))
 
 
-def _most() -> int:
+def _most(where: torch.device) -> int:
     """KiB. Not getrusage's: a process begins with the peak of whoever started it there."""
+    if where.type == "cuda":
+        return torch.cuda.max_memory_allocated(where) // 1024
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0])
 
 
-def main(names: list[str]) -> int:
-    holds = []
+def same(case: Case, where: torch.device) -> Iterator[bool]:
+    """Whether a claim of privacy holds on a device, and its sums are those of the processor."""
+    task, (size, *shape) = Made(case), case.shape
+    drawn = torch.Generator().manual_seed(0)
+    features = torch.randn(size, *shape, generator=drawn)
+    learner = DPTrainer(task, 0, 1 << 34, where)
+    try:
+        learner.try_out(features, in_floats=True)
+        why = ""
+    except WardroundError as error:
+        why = f"{error.message} {error.remedy}"
+    passed = f"dp_step {case.name}: the self-check passes on {where}"
+    yield figure(passed, float(not why), "of 1", 1.0, least=True, why=why)
+    if why:
+        return
+    batch = Batch(features, (torch.arange(size) % 2).float())
+    weights = learner.model.weights()
+    there, here = (
+        one.clipped_sum(weights, batch, CLIP, 2**20, "site").astype(float)
+        for one in (learner, DPTrainer(task, 0, 1 << 34))
+    )
+    yield figure(
+        f"dp_step {case.name}: a sum on {where} from the processor's",
+        float(np.linalg.norm(there - here) / np.linalg.norm(here)),
+        "of its norm",
+        APART,
+    )
+
+
+def main(names: list[str], where: torch.device) -> int:
+    holds: list[bool] = []
     for case in (case for case in CASES if not names or case.name in names):
-        taken = seconds(case)
+        if where != CPU:
+            holds += same(case, where)
+        taken = seconds(case, where)
         times = {variant: round(found / taken["sgd"], 2) for variant, found in taken.items()}
         holds.append(
             figure(
@@ -191,7 +238,7 @@ def main(names: list[str]) -> int:
             )
         )
         if case.memory is not None:
-            peaks = {variant: peak(case, variant) for variant in VARIANTS}
+            peaks = {variant: peak(case, variant, where) for variant in VARIANTS}
             holds.append(
                 figure(
                     f"dp_step {case.name}: peak memory of a private step over plain SGD",
@@ -213,10 +260,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="What one step of DP-SGD costs.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(by_name)}; all")
     parser.add_argument("--peak", choices=VARIANTS, help="print the memory of one variant alone")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     given = parser.parse_args()
     if unknown := set(given.cases) - set(by_name):
         parser.error(f"no case is called {', '.join(sorted(unknown))}")
+    try:
+        where = candidates(Policy(device=given.device))[0].device
+    except (WardroundError, ValueError) as error:
+        parser.error(str(error))
     if given.peak:
-        one_peak(by_name[given.cases[0]], given.peak)
+        one_peak(by_name[given.cases[0]], given.peak, where)
     else:
-        sys.exit(main(given.cases))
+        sys.exit(main(given.cases, where))

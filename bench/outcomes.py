@@ -98,6 +98,9 @@ PLAIN = {
 MASKS = ("rounds=12", "local_steps=10", "local_lr=0.5", "evaluation=off")
 OVERLAP = 0.92
 APART = 0.01
+EVERYBODY = ("privacy.sampling_rate=1",)
+"""Without it sites and pooled data train on other samples. They also declare exact numbers, by
+which updates are weighted, and not bands."""
 ROUNDING = 1e-4
 """Of a weight, by fixed-point and float32 arithmetic over a study."""
 ARM_AND_AGE = (0, -4, -3, -2, -1)
@@ -263,11 +266,18 @@ def beside_pooled(splits: int, only: str | None) -> Iterator[bool]:
         for fold in folds_of(task, splits):
             whole = replace(fold, cohorts={"pooled": pool(fold.cohorts)})
             labels = fold.part(training=False)[1].astype(np.float64)
-            words = ["privacy=none", "rounds=40", "evaluation=off", rate]
-            one = [trained(task, fold, words)[0], trained(task, whole, [*words, *alone])[0]]
+            words = ["privacy=none", "rounds=40", "evaluation=off", rate, *EVERYBODY]
+            once = [*words, "local_steps=1"]
+            one = [
+                trained(task, fold, once, counted=int)[0],
+                trained(task, whole, [*once, *alone], counted=int)[0],
+            ]
             apart = max(apart, float(np.abs(one[0] - one[1]).max()))
             several = [*words, "local_steps=5"]
-            scored = [federated(task, fold, several), federated(task, whole, [*several, *alone])]
+            scored = [
+                federated(task, fold, several, counted=int),
+                federated(task, whole, [*several, *alone], counted=int),
+            ]
             both.append([task.outcome.figures_of(scores, labels)[metric] for scores, _ in scored])
         difference = np.subtract(*np.array(both).T)
         away, reach = float(difference.mean()), reach_of(difference)

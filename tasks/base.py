@@ -63,6 +63,10 @@ class Task(ABC):
     outcome: ClassVar[OutcomeKind] = Binary()
     """What is predicted of a patient. It decides the labels, the usual loss and scores, what a
     study releases when it evaluates, and its metrics."""
+    class_weights: ClassVar[tuple[float, ...]] = ()
+    """A public weight for the usual loss of each class or level, the first class first; empty: all
+    alike. A patient's gradient is weighted before it is clipped, so that no weight changes what one
+    patient may add. Scores are then probabilities of a weighted cohort."""
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     purpose: ClassVar[str] = "research"
     licence: ClassVar[str] = ""
@@ -117,18 +121,25 @@ class Task(ABC):
 
         As usual for the kind of outcome (`tasks.losses`), whose `labels_of` says what a label made
         of several columns is."""
-        return usual_loss(self.outcome).losses(outputs, labels)
+        return self._weighted(usual_loss(self.outcome).losses(outputs, labels), labels)
 
     def slopes(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """(B, ...) what each output does to the sum of losses: by autograd, but for the losses
         above, whose slope is known."""
         usual = usual_loss(self.outcome)
         if type(self).losses is Task.losses and outputs.shape[1:] == (usual.width,):
-            return usual.slopes(outputs, labels)
+            return self._weighted(usual.slopes(outputs, labels), labels)
         with torch.enable_grad():
             outputs = outputs.detach().requires_grad_()
             (slopes,) = torch.autograd.grad(self.losses(outputs, labels).sum(), outputs)
         return slopes
+
+    def _weighted(self, values: Tensor, labels: Tensor) -> Tensor:
+        """(B, ...) times the weight of each patient's class."""
+        if not self.class_weights:
+            return values
+        weights = torch.tensor(self.class_weights, dtype=values.dtype, device=values.device)
+        return values * weights[labels.long()].view(-1, *(1,) * (values.dim() - 1))
 
     def scores(self, outputs: Tensor) -> Tensor:
         """(B, K) outputs -> what is said of each patient: (B,) probabilities of label 1 or, of a

@@ -40,6 +40,8 @@ from tasks.schema import SPLIT, Schema, Table
 
 _ROWS = 6
 """Invented records; the last has no value in any column."""
+_HEAVIEST = 1000.0
+"""Of a class: beyond it, every patient of the class is clipped."""
 _CLOSE = 1e-3
 """Relative difference that rounding explains, and other patients do not."""
 
@@ -115,6 +117,7 @@ def _declarations(task: Task) -> None:
             "Name the picture of which the label is a mask: Schema(..., images=(Image('radiograph',"
             " ..., 64, 64),), masked='radiograph'), with rows and columns as in the outcome.",
         )
+    _class_weights(task)
     if not isinstance(getattr(task, "title", None), str):
         _refuse(f"{own} has no title.", "Say in `title` what the task learns, in a few words.")
     names = [*task.schema.names, SPLIT]
@@ -131,6 +134,38 @@ def _declarations(task: Task) -> None:
         _refuse(
             f"{own}.name or {own}.version is not one that a study can carry.",
             "A name has small letters, digits and underscores; a version is 1, 2, 3 ...",
+        )
+
+
+def _class_weights(task: Task) -> None:
+    own, weights = f"{type(task).__name__}.class_weights", task.class_weights
+    if not weights:
+        return
+    match task.outcome:
+        case Binary():
+            classes = 2
+        case Multiclass() | Ordinal():
+            classes = task.outcome.number
+        case _:
+            _refuse(
+                f"{own} weighs classes, of which {task.outcome!r} has none.",
+                "Leave it out, or weigh patients in `losses`.",
+            )
+    if type(task).losses is not Task.losses:
+        _refuse(
+            f"{own} weighs the usual loss, and {type(task).__name__}.losses is another.",
+            "Weigh patients in `losses`, and leave class_weights out.",
+        )
+    if len(weights) != classes or len(set(weights)) == 1:
+        _refuse(
+            f"{own} has {len(weights)} weights, {len(set(weights))} of them different; there are "
+            f"{classes} classes.",
+            "Give each class one, not all the same: all alike change nothing but the step.",
+        )
+    if not all(0 < weight <= _HEAVIEST for weight in weights):
+        _refuse(
+            f"{own} has a weight that is not above 0 and at most {_HEAVIEST:g}.",
+            "Divide them all by the largest: the clip norm bounds a patient in any case.",
         )
 
 

@@ -69,15 +69,39 @@ class FlatModel:
             )
 
     @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return self.flat.device
+
+    def to(self, device: torch.device) -> None:
+        """Moves the parameters, and tensors that modules hold as constants, to a device."""
+        if device == self.device:
+            return
+        self.flat = self.flat.to(device)
+        start = 0
+        for parameter in self.module.parameters():
+            if parameter.requires_grad:
+                view = self.flat[start : start + parameter.numel()].view(parameter.shape)
+                start += parameter.numel()
+            else:
+                view = parameter.data.to(device)
+            parameter.data = view
+        for module in self.module.modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor):
+                    setattr(module, name, value.to(device))
+
+    @property
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters, in the layout's order."""
         return [p for p in self.module.parameters() if p.requires_grad]
 
     @property
     def frozen(self) -> dict[str, Vector]:
-        """Name -> values of each parameter that is not trained, as views."""
+        """Name -> values of each parameter that is not trained, as views where they are
+        on the processor."""
         named = self.module.named_parameters()
-        return {name: p.detach().numpy() for name, p in named if not p.requires_grad}
+        return {name: p.detach().cpu().numpy() for name, p in named if not p.requires_grad}
 
     @property
     def frozen_digest(self) -> str:
@@ -95,5 +119,5 @@ class FlatModel:
 
     def weights(self) -> Vector:
         """A copy of the parameters, (P,) float32."""
-        array: Vector = self.flat.numpy().copy()
+        array: Vector = self.flat.cpu().numpy().copy()
         return array

@@ -63,6 +63,7 @@ ORDER = {
         "client.cohorts",
         "client.prediction",
         "client.training.algorithms",
+        "client.training.devices",
         "client.training",
         "client.privacy_audit",
         "client.daemon",
@@ -127,7 +128,7 @@ DOORS = {
     ),
     "ray": ("launch/federations/ray.py", "launch/federations/ray_cluster.py"),
     "joblib": ("launch/studies/sweeps/sweep.py",),
-    "opacus": ("client/training/dp_trainer.py", "client/training/bookkeeping.py"),
+    "opacus": ("client/training/algorithms/patient_optimizer.py", "client/training/bookkeeping.py"),
     "duckdb": ("client/data/",),
     "pydicom": (
         "client/data/",

@@ -8,7 +8,7 @@ counted here, from public patients: the coordinator never learns a score.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,8 +109,11 @@ def place(patient: str, seed: int) -> float:
     return int.from_bytes(word) / 2**64
 
 
-def trained(task: Task, fold: Fold, overrides: Sequence[str]) -> tuple[Vector, float]:
-    """One study of the fold's training patients -> (weights, epsilon spent or 0)."""
+def trained(
+    task: Task, fold: Fold, overrides: Sequence[str], *, counted: Callable[[int], int] = banded
+) -> tuple[Vector, float]:
+    """One study of the fold's training patients -> (weights, epsilon spent or 0). counted: what a
+    site declares of its patients."""
     config = load(
         [
             f"task={task.name}",
@@ -122,17 +125,17 @@ def trained(task: Task, fold: Fold, overrides: Sequence[str]) -> tuple[Vector, f
             *overrides,
         ]
     )
-    declared = {site: banded(int(c.train.sum())) for site, c in fold.cohorts.items()}
+    declared = {site: counted(int(c.train.sum())) for site, c in fold.cohorts.items()}
     study = build_study(config, task, declared)
     outcome = InProcessFederation(fold.cohorts).run(study, task, Listeners())
     return outcome.weights, outcome.epsilon or 0.0
 
 
 def federated(
-    task: Task, fold: Fold, overrides: Sequence[str]
+    task: Task, fold: Fold, overrides: Sequence[str], *, counted: Callable[[int], int] = banded
 ) -> tuple[npt.NDArray[np.float32], float]:
     """The same -> (scores (M,) of the evaluation patients' records, epsilon spent or 0)."""
-    weights, spent = trained(task, fold, overrides)
+    weights, spent = trained(task, fold, overrides, counted=counted)
     features, _ = fold.part(training=False)
     return DPTrainer(task, 0).scores(weights, torch.from_numpy(features)), spent
 

@@ -9,12 +9,12 @@ from functools import partial
 from client.checks.base import Check, CheckWarning
 from client.cohorts.loading import build_cohort, count_objections, read_table
 from client.cohorts.query_counts import QueryRecords
-from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
 from client.data.sources.attrition import UncoveredCode, describe, uncovered
 from client.data.view_reader import Inspection
 from client.governance.patient_split import PatientSplit
+from client.training.devices.choice import candidates
 from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
 from client.training.self_check import self_check
@@ -115,9 +115,9 @@ def _codes(codes: list[UncoveredCode]) -> str:
 
 
 def _independent(config: SiteConfig, name: str) -> str:
-    memory = gradient_memory(config.policy)
-    self_check(registry.load(name), trains=True, in_floats=False, memory=memory)
-    return "on invented patients, no bit of one's part of a sum depends on another"
+    devices = candidates(config.policy)
+    passed = self_check(registry.load(name), trains=True, in_floats=False, devices=devices)
+    return f"on invented patients and {passed.device}, no bit of one's part depends on another"
 
 
 def _dry_step(config: SiteConfig, name: str, cohorts: list[Cohort]) -> str:
@@ -125,8 +125,9 @@ def _dry_step(config: SiteConfig, name: str, cohorts: list[Cohort]) -> str:
         raise CheckWarning("not tried: there is no cohort")
     cohort = cohorts[0]
     task = registry.load(name)
-    learner = DPTrainer(task, 0, gradient_memory(config.policy))
-    weights = learner.model.flat.numpy().copy()
+    device = candidates(config.policy)[-1]
+    learner = DPTrainer(task, 0, device.memory, device.device)
+    weights = learner.model.weights()
     patients = Patients(cohort, task.varied)
     batch = patients.private_sample(min(1.0, _MAX_BATCH / cohort.patients))
     started = time.monotonic()

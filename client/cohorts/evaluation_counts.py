@@ -23,9 +23,9 @@ def counted(
     patients: int,
     levels: Levels | None,
 ) -> npt.NDArray[np.int64]:
-    """N patients' scores and labels, block by block, (N, partitions) levels -> the histogram of all,
-    then that of each level of each partition: a patient is in one level of every partition. levels:
-    None where no partition is of patients."""
+    """N patients' scores and labels, block by block, (N, partitions) levels -> the histogram of
+    all, then that of each level of each partition: a patient is in one level of every partition.
+    levels: None where no partition is of patients."""
     outcome, bins = study.outcome, study.evaluation.bins
     chosen = [np.ones(patients, dtype=np.bool_)]
     for place, partition in enumerate(study.evaluation.subgroups):

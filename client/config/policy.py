@@ -157,6 +157,19 @@ class Policy(Document):
         Size,
         Field(ge=2**28, description="a number with its unit, 256 MiB or more, such as 4 GiB"),
     ] = 4 * 2**30
+    device: Annotated[
+        str,
+        Field(
+            pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
+            description="cpu, cuda or cuda:N (an NVIDIA GPU, refused where it is not there), or "
+            "auto: a GPU for the tasks that pass the self-check on it, the processor for others",
+        ),
+    ] = "cpu"
+    device_memory: Annotated[Size, Field(ge=2**28)] | None = Field(
+        default=None,
+        description="a number with its unit: what this daemon may take of the GPU's memory; left "
+        "out: all",
+    )
 
     @validator(mode="after")
     def _consistent(self) -> Self:

@@ -11,7 +11,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from client.config.resource_limits import gradient_memory, lift_memory_limit, limit_memory
+from client.config.resource_limits import lift_memory_limit, limit_memory
 from client.config.site_config import SiteConfig
 from client.daemon.stored_answers import StoredAnswers
 from client.enrolment.rotation import successor
@@ -70,6 +70,7 @@ class LazySite:
         from client.daemon.site import Site
         from client.daemon.thread_shares import ThreadShares
         from client.prediction.watched import answering
+        from client.training.devices.choice import candidates
 
         config, governance = self._config, self._governance
         torch.set_num_threads(config.policy.threads)
@@ -85,7 +86,7 @@ class LazySite:
             ),
             answers=self._answers,
             allow_unmasked=config.policy.unmasked,
-            memory=gradient_memory(config.policy),
+            devices=candidates(config.policy),
             successor=partial(successor, config),
             objections=partial(who_objects, config),
             threads=ThreadShares(config.policy).share,

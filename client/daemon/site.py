@@ -15,7 +15,7 @@ import functools
 import os
 import threading
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
 from client.training.algorithm_state import AlgorithmState
 from client.training.contribution import Contributor
+from client.training.devices.choice import Device
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
@@ -187,7 +188,7 @@ class Site:
         keep: Callable[[Study], AlgorithmState] = lambda study: AlgorithmState(),
         answers: StoredAnswers | None = None,
         allow_unmasked: bool = False,
-        memory: int = 1 << 30,
+        devices: Sequence[Device] = (Device(),),
         successor: Callable[[str], Identity] = no_successor,
         objections: Callable[[], bytes] = bytes,
         threads: Callable[[Study], AbstractContextManager[object]] = nullcontext,
@@ -199,19 +200,19 @@ class Site:
         and again when others object. respondent: the same for
         a query; without it, queries are refused. keep: opens the study's algorithm state, in memory
         by default. answers: where masked answers outlast a restart. allow_unmasked: the site's
-        consent to studies without masks (federations in one process). memory: bytes that
-        per-patient gradients may take. successor: public key in hex -> the identity that took the
-        place of `identity` in newer studies. party: masks sums; another than `Party` where one
-        machine plays all sites. objections: bytes that stay the same as long as the
-        same patients object; raises WardroundError where that is not known. threads: inside
-        what an attempt of a study is computed.
+        consent to studies without masks (federations in one process). devices: where to compute, in
+        the order in which they are tried for a study. successor: public key in hex -> the identity
+        that took the place of `identity` in newer studies. party: masks sums; another than `Party`
+        where one machine plays all sites. objections: bytes that stay the same as long as the same
+        patients object; raises WardroundError where that is not known. threads: inside what an
+        attempt of a study is computed.
         """
         self._successor = successor
         self.name, self._identity, self._roster = name, identity, roster
         self._governance, self._cohort = governance, cohort
         self._respondent, self._keep, self._objections = respondent, keep, objections
         self._answers = answers or StoredAnswers()
-        self._allow_unmasked, self._memory = allow_unmasked, memory
+        self._allow_unmasked, self._devices = allow_unmasked, devices
         self._threads, self._party_type = threads, party
         self._loaded: dict[str, _LoadedStudy] = {}
         self._accepted: dict[str, Study] = {}
@@ -303,7 +304,7 @@ class Site:
             weighed = self._governance.weigh(study, note=dry)
             if weighed.state != "refused":
                 task = registry.load(study.task.name, study.task.options)
-                check_task(task, study, self._memory)  # before any privacy is spent
+                check_task(task, study, self._devices)  # before any privacy is spent
             if dry:
                 return weighed.state, weighed.code, weighed.rules
             state, code = self._governance.propose(study)
@@ -413,7 +414,8 @@ class Site:
             answering = self._respondent(task, study)
             check_declared(study, self.name, trained=0, scored=answering.records.patients)
             return answering
-        learner = DPTrainer(task, study.optimisation.seed, self._memory)
+        device = check_task(task, study, self._devices)
+        learner = DPTrainer(task, study.optimisation.seed, device.memory, device.device)
         patients = Patients(self._cohort(task, study), task.varied)
         scored = len(patients.evaluation)
         check_declared(study, self.name, trained=patients.training, scored=scored)

@@ -10,31 +10,36 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING
 
 from client.config.policy import Policy
-from client.config.resource_limits import gradient_memory, limit_memory
+from client.config.resource_limits import limit_memory
 from client.log_events import event
 from protocol.errors import Code, WardroundError
 from tasks import registry
 
 if TYPE_CHECKING:
+    from client.training.devices.choice import Device
     from tasks.base import Task
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the self-check of one task came to. error: why its studies will be refused."""
+    """What the self-check of one task came to. error: why its studies will be refused. device:
+    where they will be computed."""
 
     task: str
     seconds: float
     error: WardroundError | None = None
+    device: str = "cpu"
 
     def log(self) -> None:
         if self.error is None:
-            event("self-check passed", task=self.task, seconds=round(self.seconds, 1))
+            seconds = round(self.seconds, 1)
+            event("self-check passed", task=self.task, seconds=seconds, device=self.device)
             return
         why = {"code": self.error.code.value, "why": self.error.message}
         why["remedy"] = self.error.remedy
@@ -88,24 +93,28 @@ def tried(policy: Policy) -> list[Finding] | WardroundError:
     """Of each task that the policy allows; an error where the daemon cannot serve the policy."""
     import torch
 
+    import client.training.bookkeeping  # noqa: F401 (loaded before memory is limited)
+    from client.training.devices.choice import candidates
+
     torch.set_num_threads(policy.threads)
     try:
         tasks = [registry.load(task) for task in policy.tasks]
+        devices = candidates(policy)
         limit_memory(policy)
     except WardroundError as error:
         return error
     # A query's task computes no model.
-    return [check(task, gradient_memory(policy)) for task in tasks if task.schema.label]
+    return [check(task, devices) for task in tasks if task.schema.label]
 
 
-def check(task: Task, memory: int) -> Finding:
+def check(task: Task, devices: Sequence[Device]) -> Finding:
     """Whether studies of the task that claim an epsilon will be refused here, as `Site` checks
-    again with each study's options. memory: bytes for per-patient gradients."""
+    again with each study's options. devices: those to try."""
     from client.training.self_check import self_check
 
     started = time.monotonic()
     try:
-        self_check(task, trains=True, in_floats=False, memory=memory)
+        passed = self_check(task, trains=True, in_floats=False, devices=devices)
     except WardroundError as error:
         return Finding(task.name, time.monotonic() - started, error)
-    return Finding(task.name, time.monotonic() - started)
+    return Finding(task.name, time.monotonic() - started, device=str(passed.device))

@@ -7,8 +7,7 @@ Opacus GradSampleModule like the one with hooks, which does the models that this
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
 from typing import Any
 
 import torch
@@ -16,26 +15,10 @@ from opacus.grad_sample import AbstractGradSampleModule, GradSampleModule
 from torch import Tensor, nn
 
 from client.training.layer_gradients import LayerGradient, Rows, Rule, positions, rule_for
+from client.training.needs import VALUE_BYTES, Losses, Needs, Unsupported
 
-Losses = Callable[[Tensor], Tensor]
-"""Outputs of the model -> (n,) losses, one a patient."""
-
-
-class Unsupported(Exception):
-    """This model, or what it did with this batch, is not for a bookkeeping pass."""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Of one patient: bytes of memory, roughly, and how many positions share a weight, at most."""
-
-    bytes: int
-    positions: int
-
-
-VALUE_BYTES = 32
-"""A value that goes into or comes back to a layer: itself, what autograd keeps beside it, and
-gradients that are kept (`layer_gradients._KEPT` allows more of them, but only of small layers)."""
+# Opacus' hooks need no gradient with respect to the input, and neither do we.
+warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
 
 
 class _Call:
@@ -165,10 +148,9 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no typ
 
     def gradients(self, features: Tensor, losses: Losses) -> list[LayerGradient]:
         """Raises Unsupported where a parameter's gradients are not one a patient."""
+        self._forget()
         self.enable_hooks()
         try:
-            for parameter in self._trainable:
-                parameter.grad = parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
             losses(self(features)).sum().backward()
         finally:
             self.disable_hooks()
@@ -180,6 +162,16 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no typ
             gradients.append(Rows([parameter], [rows]))
             parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
         return gradients
+
+    def _forget(self) -> None:
+        """Drops what is left of an earlier pass, which may have ended before its time."""
+        for parameter in self._trainable:
+            parameter.grad = parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
+            parameter._forward_counter = 0  # type: ignore[attr-defined]  # Opacus adds it
+            vars(parameter).pop("_current_grad_sample", None)
+        for layer in self._module.modules():
+            vars(layer).pop("activations", None)
+            vars(layer).pop("max_batch_len", None)
 
     @torch.no_grad()
     def outputs(self, features: Tensor) -> Tensor:

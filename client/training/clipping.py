@@ -47,8 +47,10 @@ class CertifiedSum:
         self, parameters: Sequence[nn.Parameter], clip_norm: float, patients: int, positions: int
     ) -> None:
         """patients: n, in all. positions: T, the most that share a weight."""
-        self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64)
-        """(P,) float64, the sum so far, in the order of `parameters`."""
+        device = parameters[0].device
+        size = sum(p.numel() for p in parameters)
+        self.flat = torch.zeros(size, dtype=torch.float64, device=device)
+        """(P,) float64, the sum so far, in the order of `parameters`, on their device."""
         self._clip_norm, self._patients = clip_norm, patients
         self._part = part_size(patients, positions)
         parts = self.flat.split([p.numel() for p in parameters])
@@ -87,9 +89,9 @@ def patient_rows(
         for layer in gradients
         for parameter, row in zip(layer.parameters, layer.rows(), strict=True)
     }
-    together: npt.NDArray[np.floating[Any]] = torch.cat(
-        [rows[id(p)] for p in parameters], dim=1
-    ).numpy()
+    together: npt.NDArray[np.floating[Any]] = (
+        torch.cat([rows[id(p)] for p in parameters], dim=1).cpu().numpy()
+    )
     return together
 
 
@@ -99,7 +101,7 @@ def _add(
     # A sum that is finite says that all its terms are, nearly always.
     present: Present = None if rows == slice(len(norms)) else rows
     if not math.isfinite(float(norms[rows].sum())):
-        present = torch.zeros(len(norms), dtype=torch.bool)
+        present = torch.zeros(len(norms), dtype=torch.bool, device=norms.device)
         present[rows] = norms[rows].isfinite()
     for layer in gradients:
         layer.add_to([sums[id(parameter)] for parameter in layer.parameters], factors, present)

@@ -7,35 +7,36 @@ learner is a flat vector, never a module: a pickled module carries `p.grad_sampl
 
 from __future__ import annotations
 
+import logging
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, assert_never, cast
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar, assert_never, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch import Tensor, nn
 
-from client.training.activation_memory import bytes_of_one
 from client.training.algorithms.descent import PLAIN, Descent
+from client.training.blocks import ALONE
 from client.training.clipping import CertifiedSum, patient_rows
+from client.training.devices.activation_memory import bytes_of_one
+from client.training.devices.choice import CPU
+from client.training.devices.memory import give_back, ran_out
 from client.training.per_patient_gradients import PatientGradients, replacement
 from client.training.sampling import Batch, Records
 from protocol.errors import Code, WardroundError
-from protocol.privacy.gaussian import SLACK, gaussian, grid, noised
-from protocol.privacy.randomness import Floats, Stream
-from protocol.secagg.fixed_point import SITE_POSITIONS, SITE_SLACK, clip_and_round, round_sum
+from protocol.secagg.fixed_point import SITE_POSITIONS, clip_and_round, round_sum
 from protocol.study.algorithms import LocalOptimiser
 from protocol.study.study import Privacy, SumRounding
 from protocol.vectors import Vector
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 
-# Opacus' hooks need no gradient with respect to the input, and neither do we.
-warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
+_log = logging.getLogger("wardround.site")
 
+Made = TypeVar("Made")
 Sampler = Callable[[], Records]
 """Draws one Poisson sample of patients, one record of each."""
 Adjust = Callable[[Tensor, Tensor], None]
@@ -44,72 +45,24 @@ terms and control variates. Private gradients are clipped and noised by then: wh
 clipped (inside the loss, hooks drop it), and must not depend on patients."""
 
 
-_NOISED = 1 << 17
-"""Values noised at a time: the float64 noise of a whole model would be the largest thing here."""
-
-
 _SCORES = 1 << 22
 """Numbers of scores that are held at once, 16 MiB."""
-
-
-class Noise:
-    """Standard normal values, each given once. Those of a small model's steps are made together,
-    since a call for few of them is mostly its own cost."""
-
-    def __init__(self, expected: int) -> None:
-        """`expected`: values that will be asked for in all, to make no more than those."""
-        self._expected = expected
-        self._made = np.empty(0)
-        self._stream = Stream()
-
-    def __call__(self, count: int) -> Floats:
-        """(count,), at most _NOISED."""
-        if self._stream.forked():
-            self._made = np.empty(0)
-        if len(self._made) < count:
-            size = max(count, min(_NOISED, self._expected))
-            self._made = gaussian(size, self._stream)
-        values, self._made = self._made[:count], self._made[count:]
-        self._expected -= count
-        return values
-
-
-class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]  # Opacus has no types
-    """Opacus' optimiser for gradients that come clipped and summed, in `summed_grad` (Abadi et al.
-    2016, Algorithm 1), with noise from the operating system: Opacus' secure mode needs a package no
-    longer published. Noise is for C and what float64 and the grid may add to it, so that the noise
-    multiplier that is accounted for is what it says."""
-
-    def __init__(self, descent: Descent, noise: Noise, **options: Any) -> None:
-        super().__init__(descent, **options)
-        self._noise = noise
-        self._step = grid(self.max_grad_norm, sum(p.numel() for p in self.params))
-        self._deviation = self.noise_multiplier * self.max_grad_norm * (1 + SITE_SLACK + SLACK)
-
-    def accumulate(self) -> None:
-        """The sum is there already: one sample is one step."""
-
-    def add_noise(self) -> None:
-        for p in self.params:
-            p.grad = torch.empty_like(p)
-            sums, released = p.summed_grad.numpy(), p.grad.view(-1).numpy()
-            for start in range(0, len(sums), _NOISED):
-                part = sums[start : start + _NOISED]
-                released[start : start + _NOISED] = noised(
-                    part, self._noise(len(part)), self._deviation, self._step
-                )
 
 
 class DPTrainer:
     """Trains and scores one task's model at one site."""
 
-    def __init__(self, task: Task, seed: int, memory: int = 1 << 30) -> None:
-        """`memory`: bytes that per-patient gradients may take; larger batches go in parts.
+    def __init__(
+        self, task: Task, seed: int, memory: int = 1 << 30, device: torch.device = CPU
+    ) -> None:
+        """`memory`: bytes that per-patient gradients may take; larger batches go in parts. Records
+        stay on the processor, and go to the device in the parts in which they are computed.
 
         Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
         """
         self.task = task
         self.model = FlatModel(task, seed)
+        self.model.to(device)
         self.model.module.train()
         self._parameters = self.model.parameters
         self._weights = nn.Parameter(self.model.flat)
@@ -118,6 +71,10 @@ class DPTrainer:
         self._memory = memory
         self._fitting: int | None = None
         """Patients whose plain gradient fits the memory, once that is known."""
+        self._most = 1 << 62
+        """Patients of a block at most, since memory ran out with more."""
+        self._used = ALONE
+        """The blocks of the sum in hand."""
 
     def try_out(self, invented: Tensor, *, trains: bool = True, in_floats: bool) -> None:
         """Settles how per-patient gradients and scores are made, from (N, ...) features of nobody
@@ -174,17 +131,20 @@ class DPTrainer:
         WardroundError(CONFIGURATION) for a model that this cannot be done with, whoever's patients.
         """
         self.model.load(weights)
-        size = self.model.layout.size
         match rounding:
             case "patient":
-                total = np.zeros(size, dtype=np.int64)
-                for block, patients in self._blocks(batch, 8 * size):
-                    rows = patient_rows(self._gradients.of(block), self._parameters)
-                    total += clip_and_round(rows[:patients], clip_norm, scale)
-                return total
+                return self._in_memory(lambda: self._rounded(batch, clip_norm, scale))
             case "site":
-                return round_sum(self._certified(batch, clip_norm).numpy(), clip_norm, scale)
+                return round_sum(self._certified(batch, clip_norm).cpu().numpy(), clip_norm, scale)
         assert_never(rounding)
+
+    def _rounded(self, batch: Records, clip_norm: float, scale: int) -> npt.NDArray[np.int64]:
+        size = self.model.layout.size
+        total = np.zeros(size, dtype=np.int64)
+        for block, patients in self._blocks(batch, 8 * size):
+            rows = patient_rows(self._gradients.of(block), self._parameters)
+            total += clip_and_round(rows[:patients], clip_norm, scale)
+        return total
 
     def private_steps(
         self,
@@ -201,6 +161,11 @@ class DPTrainer:
 
         `batch` is the public expected number of patients in a sample (q times declared patients).
         """
+        from client.training.algorithms.patient_optimizer import (  # loads Opacus
+            Noise,
+            PatientOptimizer,
+        )
+
         self.model.load(weights)
         optimiser = PatientOptimizer(
             Descent(self._weights, lr, rule),
@@ -222,11 +187,40 @@ class DPTrainer:
 
     def _certified(self, batch: Records, clip_norm: float) -> Tensor:
         """(P,) float64, the sum of clipped gradients over a batch's blocks."""
+        return self._in_memory(lambda: self._summed(batch, clip_norm))
+
+    def _summed(self, batch: Records, clip_norm: float) -> Tensor:
         positions = self._gradients.needs(batch.shape).positions
         summed = CertifiedSum(self._parameters, clip_norm, len(batch), positions)
         for block, patients in self._blocks(batch):
             summed.add(self._gradients.of(block), patients)
         return summed.flat
+
+    def _in_memory(self, compute: Callable[[], Made]) -> Made:
+        """What `compute` makes of all blocks of a sample; begun again in smaller blocks, of which a
+        patient has the same bits, where memory runs out.
+
+        Blocks in which the bits may be others are for the next attempt: otherwise what a patient
+        adds would depend on how much memory the others left. Raises WardroundError(STATE) then, and
+        where there are none.
+        """
+        while True:
+            try:
+                return compute()
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out(error):
+                    raise
+            give_back()  # here, where nothing holds the error and what its frames hold
+            if not self._in_smaller_blocks():
+                self._gradients.narrow()
+                raise _short_of_memory()
+            _log.warning("memory ran out: begun again with %d patients at a time", self._most)
+
+    def _in_smaller_blocks(self) -> bool:
+        if self._used.largest == self._used.multiple:
+            return False
+        self._most = self._used.largest // 2
+        return True
 
     def _adjusted(self, adjust: Adjust) -> None:
         if self._weights.grad is not None:
@@ -276,19 +270,39 @@ class DPTrainer:
             self._fitting = max(1, self._memory // each)
         total: Tensor | None = None
         for part in batch.parts(self._fitting):
-            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                outputs = self.model.module(part.features)
-            losses = self.task.losses(outputs.float(), part.labels)
-            gradients = torch.autograd.grad(losses.sum() / len(batch), self._parameters)
-            flat = torch.cat([one.flatten() for one in gradients])
+            flat = self._plain_gradient(part, len(batch), mixed=mixed)
             total = flat if total is None else total.add_(flat)
         return cast(Tensor, total)
+
+    def _plain_gradient(self, part: Batch, patients: int, *, mixed: bool) -> Tensor:
+        """(P,) what a part adds to the mean gradient; in smaller parts where memory runs out."""
+        here = part.on(self.model.device)
+        try:
+            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed):
+                outputs = self.model.module(here.features)
+            losses = self.task.losses(outputs.float(), here.labels)
+            gradients = torch.autograd.grad(losses.sum() / patients, self._parameters)
+            return torch.cat([one.flatten() for one in gradients])
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+        give_back()
+        if len(part) == 1:
+            raise _short_of_memory()
+        self._fitting = -(-len(part) // 2)
+        _log.warning("memory ran out: %d patients at a time from now on", self._fitting)
+        first, *others = part.parts(self._fitting)
+        total = self._plain_gradient(first, patients, mixed=mixed)
+        for other in others:
+            total.add_(self._plain_gradient(other, patients, mixed=mixed))
+        return total
 
     def _blocks(self, batch: Records, row_bytes: int = 0) -> Iterator[tuple[Batch, int]]:
         """A batch as blocks that fit the memory, and how many patients each has."""
         each = self._gradients.needs(batch.shape).bytes + row_bytes
-        blocks = self._gradients.blocks(batch.shape).within(self._memory // each)
-        return blocks.of(batch)
+        fitting = min(self._memory // each, self._most)
+        self._used = self._gradients.blocks(batch.shape).within(fitting)
+        return self._used.of(batch)
 
     def scores(self, weights: Vector, records: Records | Tensor) -> npt.NDArray[np.float32]:
         """N records, or their (N, ...) features -> (N,) or (N, ...) scores, cut to the range of the
@@ -306,29 +320,35 @@ class DPTrainer:
         everyone = (
             Batch(records, torch.zeros(len(records))) if isinstance(records, Tensor) else records
         )
+        together = max(1, _SCORES // math.prod(self.task.outcome.scores_of_one))
+        for start in range(0, len(everyone), together):
+            part = everyone.between(start, min(start + together, len(everyone)))
+            yield self._in_memory(partial(self._scored, part)), part.labels.numpy()
+
+    def _scored(self, everyone: Records) -> npt.NDArray[np.float32]:
         outcome = self.task.outcome
         low, high = outcome.score_range
-        together = max(1, _SCORES // math.prod(outcome.scores_of_one))
-        held: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
-        outputs, blocks = self._gradients.scoring()
-        for block, patients in blocks.of(everyone):
-            with torch.no_grad():
-                scores = self.task.scores(outputs(block.features))
-                scores = scores.nan_to_num((low + high) / 2).clamp(low, high)
-            held.append((scores[:patients].float().numpy(), block.labels[:patients].numpy()))
-            if sum(len(of) for of, _ in held) >= together:
-                yield _joined(held)
-                held.clear()
-        if held:
-            yield _joined(held)
+        scores = np.empty((len(everyone), *outcome.scores_of_one), np.float32)
+        start, (outputs, blocks) = 0, self._gradients.scoring()
+        self._used = blocks.within(self._most)
+        with torch.no_grad():
+            for block, patients in self._used.of(everyone):
+                of_block = self.task.scores(outputs(block.features))
+                of_block = of_block.nan_to_num((low + high) / 2).clamp(low, high)
+                scores[start : start + patients] = of_block[:patients].cpu()
+                start += patients
+        return scores
 
     def _difference(self, weights: Vector) -> Vector:
-        difference: Vector = self.model.flat.numpy() - weights
+        difference: Vector = self.model.flat.cpu().numpy() - weights
         return difference
 
 
-def _joined(
-    parts: Sequence[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    scores, labels = zip(*parts, strict=True)
-    return np.concatenate(scores), np.concatenate(labels)
+def _short_of_memory() -> WardroundError:
+    return WardroundError(
+        Code.STATE,
+        "Memory ran out in the middle of a sum, in the smallest blocks of patients that give the "
+        "same bits.",
+        remedy="Raise policy.memory (on a GPU policy.device_memory), or lower "
+        "policy.studies_at_once. The next attempt takes smaller blocks where it can.",
+    )

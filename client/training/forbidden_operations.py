@@ -3,13 +3,14 @@
 Whoever draws one number for each patient in turn gives a patient another number when one stands
 before it; the bits that come out may still be equal, where the rate is small. So every operation is
 looked at, not its result: PyTorch marks each that draws, from whichever generator and at whatever
-rate. Operations on another device than the processor are none that `independence` has tried.
+rate. Operations on another device than the model's or the processor are none that `independence`
+has tried.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +46,7 @@ def forbidden_operation(model: nn.Module, work: Callable[[], object]) -> str | N
 
 
 def _watched(model: nn.Module, work: Callable[[], object]) -> _Watch:
-    watch = _Watch()
+    watch = _Watch({"cpu", *(p.device.type for p in model.parameters())})
     with own_streams():
         states = random.getstate(), np.random.get_state()
         try:
@@ -66,8 +67,10 @@ class _Watch(TorchDispatchMode):
     whose time a global stream has moved, which any thread may have done. None for none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Set[str]) -> None:
+        """known: kinds of device that may compute."""
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types for it
+        self._known = known
         self.operation: str | None = None
         self.stream: str | None = None
         self._inside: list[tuple[str, bytes]] = []
@@ -97,8 +100,8 @@ class _Watch(TorchDispatchMode):
         if self.operation is None:
             if torch.Tag.nondeterministic_seeded in func.tags:
                 self.operation = f"{self._inside[-1][0]} {_DRAWS}"
-            elif devices - {"cpu"}:
-                self.operation = f"{self._inside[-1][0]} computes on {max(devices - {'cpu'})}"
+            elif others := devices - self._known:
+                self.operation = f"{self._inside[-1][0]} computes on {max(others)}"
         return result
 
 

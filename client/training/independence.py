@@ -48,6 +48,7 @@ def dependent_layer(
         for badly_conditioned in (False, True) if blocks.sizes > 1 else (True,):
             if badly_conditioned:
                 drawn = torch.randn(len(flat), generator=generator)
+                drawn = drawn.to(flat.device)
                 flat.mul_(torch.exp(4 * drawn)).add_(drawn.sign(), alpha=1e-3)
             rows = _PATIENTS if blocks.sizes > 1 else blocks.multiple + 2
             places = torch.arange(rows)
@@ -125,8 +126,8 @@ def _print(values: Tensor) -> Tensor:
     """A sum of integers, each times an odd number of its place: in any order the same."""
     bits = values.detach().contiguous().flatten(1)
     bits = bits.view(torch.int32 if bits.dtype == torch.float32 else torch.int64)
-    places = (2 * torch.arange(bits.shape[1]) + 1) * 0x5851F42D
-    return (bits.to(torch.int64) * places).sum(1)
+    places = (2 * torch.arange(bits.shape[1], device=bits.device) + 1) * 0x5851F42D
+    return (bits.to(torch.int64) * places).sum(1).cpu()
 
 
 @contextmanager

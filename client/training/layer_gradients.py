@@ -265,7 +265,7 @@ class EmbeddingRows:
 
     def rows(self) -> list[Tensor]:
         rows = self.g.new_zeros(len(self.g), *self.weight.shape)
-        patient = torch.arange(len(self.g))[:, None].expand_as(self.index)
+        patient = torch.arange(len(self.g), device=self.g.device)[:, None].expand_as(self.index)
         rows.index_put_((patient, self.index), self.g, accumulate=True)
         return [rows]
 

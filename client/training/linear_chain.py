@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from client.training.bookkeeping import VALUE_BYTES, Losses, Needs, Unsupported
 from client.training.layer_gradients import LayerGradient, linear
+from client.training.needs import VALUE_BYTES, Losses, Needs, Unsupported
 
 Backward = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 """Layer, gradient of its output, its input, its output -> gradient of its input."""

@@ -88,11 +88,11 @@ class RoundSteps:
 
 
 def adjusting(correction: Correction | None) -> Adjust | None:
-    """A correction as what is added to a gradient just before its step."""
+    """A correction as what is added to a gradient just before its step, made on the processor."""
     if correction is None:
         return None
 
     def adjust(weights: Tensor, gradient: Tensor) -> None:
-        gradient.add_(correction(weights))
+        gradient.add_(correction(weights.cpu()).to(gradient.device))
 
     return adjust

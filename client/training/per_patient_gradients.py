@@ -12,24 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import assert_never, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from client.training.blocks import ALONE, FIXED, LANES, Blocks
-from client.training.bookkeeping import BookkeepingModule, HookedModule, Needs, Unsupported
 from client.training.forbidden_operations import forbidden_operation
 from client.training.independence import Computed, dependent_layer
 from client.training.layer_gradients import LayerGradient
 from client.training.linear_chain import LinearChainGradients
+from client.training.needs import Needs, Unsupported
 from client.training.sampling import Batch, invented_labels
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 from tasks.random_streams import own_streams
 
-Pass = LinearChainGradients | BookkeepingModule | HookedModule
+if TYPE_CHECKING:
+    from client.training.bookkeeping import BookkeepingModule, HookedModule
+
+Pass: TypeAlias = "LinearChainGradients | BookkeepingModule | HookedModule"  # noqa: S105  # a type
 Outputs = Callable[[Tensor], Tensor]
 """A block's features -> what the model returns."""
 
@@ -38,6 +41,8 @@ _TOLERANCE = 1e-2
 """Of a parameter's gradient, in float32: a mistake would be of the size of the gradient."""
 
 
+_NARROWER = (Blocks(4, 4), ALONE)
+"""What is tried after the widest blocks."""
 _ROWS = 1 << 20
 """Values of patients' whole gradients up to which these are compared, too."""
 _CHECKED: dict[Hashable, str | None] = {}
@@ -51,15 +56,17 @@ class PatientGradients:
         """memory: bytes that a block may take, where one of a single patient takes less."""
         self._task, self._model, self._memory = task, model, memory
         self._module: Pass | None = None
+        self._hooks = False
         self._needs = Needs(0, 1)
         self._blocks = ALONE
         self._dependent: str | None = None
         self._scoring: tuple[Outputs, Blocks] | None = None
+        self._choose: Callable[[tuple[Blocks, ...]], tuple[Blocks, str | None]] | None = None
 
     @property
     def bookkeeping(self) -> bool:
         """Whether the bookkeeping pass is what was chosen."""
-        return isinstance(self._module, LinearChainGradients | BookkeepingModule)
+        return self._module is not None and not self._hooks
 
     def of(self, block: Batch) -> list[LayerGradient]:
         """Of a block, from float32 activations.
@@ -67,7 +74,7 @@ class PatientGradients:
         Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
         """
         try:
-            return self._pass(self._settled(block.shape), block)
+            return self._pass(self._settled(block.shape), block.on(self._model.device))
         except Unsupported:
             raise _untrainable(self._task, self._model.module) from None
 
@@ -89,7 +96,7 @@ class PatientGradients:
         """As a model that is used, and no longer trained, returns them."""
         self._model.module.eval()
         try:
-            return outputs(features)
+            return outputs(features.to(self._model.device))
         finally:
             self._model.module.train()
 
@@ -107,7 +114,7 @@ class PatientGradients:
         """What the model does with features of nobody, (N, ...), while it trains or else while it
         scores, that no patient's term may be made of; None where there is nothing."""
         task, module = self._task, self._model.module
-        few = self._few(invented)
+        few = self._few(invented).on(self._model.device)
 
         def train() -> None:
             losses = task.losses(module(few.features), few.labels)
@@ -129,17 +136,35 @@ class PatientGradients:
             return self._dependent
         self._module = module = self._tried(invented) or self._hooked(invented)
         widest = LANES if isinstance(module, LinearChainGradients) else FIXED
-        self._blocks, self._dependent = self._largest_blocks(
-            type(module).__name__, widest, partial(self._computed, module), invented
+        self._choose = partial(
+            self._largest_blocks,
+            type(module).__name__,
+            partial(self._computed, module),
+            invented,
         )
+        self._blocks, self._dependent = self._choose((widest, *_NARROWER))
         self._scoring = module.outputs, self._blocks
         return self._dependent
+
+    def narrow(self) -> bool:
+        """Chooses blocks of another, smaller shape, as `settle` did, for whatever is computed from
+        now on; False where there are none. A patient's bits may be others in them."""
+        outputs, blocks = self._scoring or self._widest_scoring()
+        narrower = tuple(one for one in _NARROWER if one.multiple < blocks.multiple)
+        if not narrower:
+            return False
+        chosen, dependent = self._choose(narrower) if self._choose else (narrower[0], None)
+        if dependent is not None:
+            return False
+        self._blocks, self._scoring = chosen, (outputs, chosen)
+        return True
 
     def settle_scores(self, invented: Tensor) -> str | None:
         """The same for scores alone, of a model that is asked for no per-patient gradient."""
         outputs, widest = self._widest_scoring()
         compute = partial(self._scored, outputs)
-        blocks, dependent = self._largest_blocks("scores", widest, compute, invented)
+        self._choose = partial(self._largest_blocks, "scores", compute, invented)
+        blocks, dependent = self._choose((widest, *_NARROWER))
         self._scoring = outputs, blocks
         return dependent
 
@@ -152,19 +177,16 @@ class PatientGradients:
 
     def _pass(self, module: Pass, batch: Batch) -> list[LayerGradient]:
         task, labels = self._task, batch.labels
-        match module:
-            case LinearChainGradients():
-                return module.gradients(batch.features, lambda out: task.slopes(out, labels))
-            case BookkeepingModule() | HookedModule():
-                return module.gradients(batch.features, lambda out: task.losses(out, labels))
-        assert_never(module)
+        if isinstance(module, LinearChainGradients):
+            return module.gradients(batch.features, lambda out: task.slopes(out, labels))
+        return module.gradients(batch.features, lambda out: task.losses(out, labels))
 
     def _largest_blocks(
-        self, kind: str, widest: Blocks, compute: Computed, invented: Tensor
+        self, kind: str, compute: Computed, invented: Tensor, families: tuple[Blocks, ...]
     ) -> tuple[Blocks, str | None]:
-        """kind: names `compute`, among all that a task may be asked."""
+        """kind: names `compute`, among all that a task may be asked. families: the widest first."""
         dependent: str | None = None
-        for blocks in (widest, Blocks(4, 4), ALONE):
+        for blocks in families:
             if blocks.multiple > 1 and blocks.multiple * self._needs.bytes > self._memory:
                 continue
             fitting = blocks.within(self._memory // max(1, self._needs.bytes))
@@ -178,7 +200,8 @@ class PatientGradients:
     ) -> str | None:
         shape, model = tuple(invented.shape[1:]), self._model
         options, threads = tuple(sorted(self._task.options.items())), torch.get_num_threads()
-        key = (type(self._task), options, kind, repr(model.module), blocks, shape, threads)
+        where = (blocks, shape, threads, str(model.device))
+        key = (type(self._task), options, kind, repr(model.module), *where)
         if key not in _CHECKED:
             with own_streams():
                 _CHECKED[key] = dependent_layer(
@@ -188,6 +211,7 @@ class PatientGradients:
 
     def _computed(self, module: Pass, block: Batch) -> Mapping[str, Tensor]:
         """All that a patient's term of a sum, score and histogram is made of."""
+        block = block.on(self._model.device)
         gradients = {id(one.parameters[0]): one for one in self._pass(module, block)}
         forward: dict[str, Tensor] = {}
         backward: dict[str, Tensor] = {}
@@ -207,7 +231,7 @@ class PatientGradients:
         return {"outputs": of_block, "scores": self._task.scores(of_block)[:, None]}
 
     def _tried(self, invented: Tensor) -> LinearChainGradients | BookkeepingModule | None:
-        for kind in (LinearChainGradients, BookkeepingModule):
+        for kind in (LinearChainGradients, _bookkeeping):
             try:
                 module: LinearChainGradients | BookkeepingModule = kind(self._model.module)
             except Unsupported:
@@ -218,6 +242,9 @@ class PatientGradients:
         return None
 
     def _hooked(self, invented: Tensor) -> HookedModule:
+        from client.training.bookkeeping import HookedModule
+
+        self._hooks = True
         try:
             module = HookedModule(self._model.module)
         except NotImplementedError:
@@ -237,9 +264,11 @@ class PatientGradients:
         """Whether a pass over patients that nobody is says what autograd says."""
         with own_streams(0):
             before = self._model.flat.clone()
-            self._model.flat.add_(torch.randn_like(before), alpha=0.01)
+            device = self._model.device
+            self._model.flat.add_(torch.randn(before.shape).to(device), alpha=0.01)
             try:
-                return self._compared(module, self._few(invented), torch.tensor([0.5, 2.0, 1.0]))
+                factors = torch.tensor([0.5, 2.0, 1.0], device=device)
+                return self._compared(module, self._few(invented).on(device), factors)
             except Exception:  # hooks of layers that they cannot do fail in any way
                 return False
             finally:
@@ -261,6 +290,13 @@ class PatientGradients:
             <= _TOLERANCE * float(one.norm()) + 1e-5 * size
             for parameter, one in zip(parameters, expected, strict=True)
         )
+
+
+def _bookkeeping(module: nn.Module) -> BookkeepingModule:
+    """Where the chain does not do. It loads Opacus, for longer than the rest of a small study."""
+    from client.training.bookkeeping import BookkeepingModule
+
+    return BookkeepingModule(module)
 
 
 def drawn_features(shape: tuple[int, ...]) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,18 @@ class Batch:
         """Of one record's features."""
         return tuple(self.features.shape[1:])
 
+    def on(self, device: torch.device) -> Batch:
+        """The same, in the memory of a device."""
+        return Batch(self.features.to(device), self.labels.to(device))
+
+    def between(self, start: int, stop: int) -> Batch:
+        """Some of these patients, in order."""
+        return Batch(self.features[start:stop], self.labels[start:stop])
+
     def parts(self, size: int) -> Iterator[Batch]:
         """The batch in parts of at most `size` patients; at least one part, which may be empty."""
         for start in range(0, max(1, len(self)), size):
-            yield Batch(
-                self.features[start : start + size],
-                self.labels[start : start + size],
-            )
+            yield self.between(start, start + size)
 
 
 Generators = Callable[[int], np.random.Generator]
@@ -78,6 +83,12 @@ class Sample:
     def labels(self) -> Tensor:
         """(B, ...) float32, all at once."""
         return _floats(self.stored_labels, self.rows)
+
+    def between(self, start: int, stop: int) -> Sample:
+        """Some of these patients, in order, not read yet."""
+        of_all = self.generators
+        generators = None if of_all is None else lambda at: of_all(start + at)
+        return replace(self, rows=self.rows[start:stop], generators=generators)
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The sample in parts of at most `size` patients; at least one part, which may be empty."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never, get_args
 
+from client.training.devices.choice import Device
 from client.training.self_check import self_check
 from protocol.errors import Code, WardroundError
 from protocol.privacy.calibration import sum_rounding
@@ -56,7 +57,7 @@ def results(task: Task) -> list[ModeResult]:
 
 def _tried(mode: str, task: Task, *, trains: bool, in_floats: bool) -> ModeResult:
     try:
-        self_check(task, trains=trains, in_floats=in_floats, memory=_MEMORY)
+        self_check(task, trains=trains, in_floats=in_floats, devices=(Device(memory=_MEMORY),))
     except WardroundError as error:
         return ModeResult(mode, error.message, error.remedy)
     return ModeResult(mode)

@@ -33,7 +33,7 @@ class Hazards:
 
     def _went_through(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K) of 0 and 1: intervals survived, and the one of the event."""
-        place = torch.arange(self.width)
+        place = torch.arange(self.width, device=labels.device)
         survived = torch.div(labels, 2, rounding_mode="floor")[:, None]
         event = (labels.remainder(2) == 1)[:, None] & (place == survived)
         return (place < survived).to(outputs.dtype), event.to(outputs.dtype)

@@ -29,6 +29,6 @@ class ManyLogistic:
 
     def _digits(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, labels) of 0 and 1: what is known, and what is so."""
-        powers = 3.0 ** torch.arange(self.width)
+        powers = 3.0 ** torch.arange(self.width, device=labels.device)
         digits = torch.div(labels[:, None], powers, rounding_mode="floor").remainder(3)
         return (digits > 0).to(outputs.dtype), (digits == 2).to(outputs.dtype)

@@ -31,7 +31,6 @@ from typing import Any, Self
 import yaml
 
 from client.cohorts.loading import build_query_contributor, loader
-from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.daemon.daemon import _reopen
 from client.daemon.site import Site
@@ -41,6 +40,7 @@ from client.enrolment.roster_feed import RosterFeed
 from client.enrolment.rotation import successor
 from client.governance.governance import SiteGovernance
 from client.training.algorithm_state import algorithm_state_in
+from client.training.devices.choice import candidates
 from client.transport.fleet_config import FleetConfig
 from client.transport.fleet_connection import FleetConnection
 from launch.config.compose import load, plain
@@ -273,7 +273,7 @@ class Hospital:
                 config.state, study.digest, study.model.parameters
             ),
             answers=StoredAnswers(config.state / FOLDER),
-            memory=gradient_memory(config.policy),
+            devices=candidates(config.policy),
             successor=partial(successor, config),
         )
         _reopen(self.governance, self.site.reopen)

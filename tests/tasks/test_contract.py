@@ -20,6 +20,7 @@ from launch.federations.inprocess import cohorts_of
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
+from protocol.outcomes.regression import Regression
 from tasks import contract, registry
 from tasks.base import Task
 from tasks.schema import Column, Image, Schema, Table
@@ -233,6 +234,31 @@ class SecondTemperature(Sound):
     schema = Schema((*COLUMNS, COLUMNS[0]), "label", "1: infected")
 
 
+class Weighted(Sound):
+    class_weights = (1.0, 9.0)
+
+
+class TooManyWeights(Sound):
+    class_weights = (1.0, 9.0, 1.0)
+
+
+class EqualWeights(Sound):
+    class_weights = (2.0, 2.0)
+
+
+class NoWeight(Sound):
+    class_weights = (1.0, 0.0)
+
+
+class WeightsOfNumbers(Sound):
+    outcome = Regression(low=0, high=1)
+    class_weights = (1.0, 9.0)
+
+
+class WeightsBesideLosses(TwoLogits):
+    class_weights = (1.0, 9.0)
+
+
 class ManyClasses(Sound):
     outcome = "several"  # type: ignore[assignment]  # the slip
 
@@ -259,13 +285,18 @@ SLIPS: dict[type[Task], str] = {
     Doubles: "Doubles.features returns float64",
     RowsLost: "RowsLost.features makes (5, 5) of 6 records",
     BigScore: "BigScore.scores gives scores that are no numbers between 0 and 1",
+    TooManyWeights: "TooManyWeights.class_weights has 3 weights",
+    EqualWeights: "EqualWeights.class_weights has 2 weights, 1 of them different",
+    NoWeight: "NoWeight.class_weights has a weight that is not above 0",
+    WeightsOfNumbers: "WeightsOfNumbers.class_weights weighs classes, of which",
+    WeightsBesideLosses: "WeightsBesideLosses.class_weights weighs the usual loss",
     WrongSlopes: "WrongSlopes.slopes are not the slopes of its losses",
     SecondTemperature: "SecondTemperature.schema names the column temp twice",
     ManyClasses: "ManyClasses.outcome is 'several'",
 }
 
 
-@pytest.mark.parametrize("task", [Sound, TwoLogits, Dropping, Pictures])
+@pytest.mark.parametrize("task", [Sound, TwoLogits, Dropping, Pictures, Weighted])
 def test_a_sound_task_passes(task: type[Task]) -> None:
     contract.check(task())
 

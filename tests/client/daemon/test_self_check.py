@@ -20,6 +20,7 @@ from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
 from client.log_events import LOGGER
+from client.training.devices.choice import Device
 from launch.config.compose import load
 from launch.studies.study_builder import build_study
 from protocol.errors import Code
@@ -191,7 +192,7 @@ def test_what_the_policy_forbids_costs_no_check(ward: Ward) -> None:
 def test_a_daemon_says_at_its_start_what_it_will_refuse(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
     for task in ("plain", "dropping"):
-        trial.check(registry.load(task), 1 << 28).log()
+        trial.check(registry.load(task), (Device(memory=1 << 28),)).log()
     assert [record.getMessage() for record in caplog.records] == [
         "self-check passed",
         "self-check failed",

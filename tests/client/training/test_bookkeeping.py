@@ -13,11 +13,12 @@ from opacus import GradSampleModule
 from opacus.layers import DPGRU, DPLSTM, DPRNN
 from torch import Tensor, nn
 
-from client.training.bookkeeping import BookkeepingModule, HookedModule, Unsupported
+from client.training.bookkeeping import BookkeepingModule, HookedModule
 from client.training.clipping import CertifiedSum, part_size, patient_rows
 from client.training.dp_trainer import DPTrainer
 from client.training.layer_gradients import RULES
 from client.training.linear_chain import LinearChainGradients
+from client.training.needs import Unsupported
 from client.training.per_patient_gradients import PatientGradients
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from client.training.algorithms.descent import Descent
-from client.training.dp_trainer import DPTrainer, Noise, PatientOptimizer
+from client.training.algorithms.patient_optimizer import Noise, PatientOptimizer
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK, grid
@@ -103,6 +104,27 @@ def test_one_patient_moves_the_sum_by_no_more_than_the_declared_sensitivity(
 
 
 _LEARNER = learner()
+
+
+class Weighted(Small):
+    class_weights = (1.0, 1000.0)
+
+
+def test_class_weights_act_before_clipping_and_move_no_sum_further() -> None:
+    weights, scale = FlatModel(Small(), 3).weights(), 1024
+    weighing, data = DPTrainer(Weighted(), seed=3), batch(12)
+    rare = Batch(data.features, torch.ones(12))
+    with_one_more = weighing.clipped_sum(weights, rare, 0.5, scale)
+    without = weighing.clipped_sum(weights, Batch(rare.features[1:], rare.labels[1:]), 0.5, scale)
+    moved = np.linalg.norm((with_one_more - without).astype(float))
+    assert moved <= scale + np.sqrt(len(weights)) / 2
+    wide = 1e6  # nobody is clipped
+    alike = learner().clipped_sum(weights, rare, wide, 2**30)
+    times = weighing.clipped_sum(weights, rare, wide, 2**30)
+    assert np.allclose(times, 1000 * alike.astype(float), rtol=1e-2, atol=2e4)
+    common = Batch(data.features, torch.zeros(12))
+    same = weighing.clipped_sum(weights, common, wide, 2**30)
+    assert np.array_equal(same, learner().clipped_sum(weights, common, wide, 2**30))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e38])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -10,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.training.bookkeeping import BookkeepingModule, Unsupported
+from client.training.bookkeeping import BookkeepingModule
 from client.training.linear_chain import ACTIVATIONS, LinearChainGradients
+from client.training.needs import Unsupported
 from client.training.per_patient_gradients import PatientGradients
 from tasks.flat_model import FlatModel
 from tests.client.training.test_bookkeeping import check, random, slopes, task
@@ -75,3 +78,24 @@ def test_it_is_taken_where_there_is_a_chain(layers: tuple[nn.Module, ...], kind:
     assert gradients.needs((6,)).bytes > 0
     assert gradients.bookkeeping
     assert type(gradients._module) is kind
+
+
+_WITHOUT_OPACUS = """
+import sys
+import torch
+from client.training.dp_trainer import DPTrainer
+from client.training.self_check import self_check
+from client.training.sampling import Batch
+from tasks import registry
+
+task = registry.load("breast_cancer")
+self_check(task, trains=True, in_floats=False)
+learner, rows = DPTrainer(task, 0), torch.zeros(3, 30)
+learner.clipped_sum(learner.model.weights(), Batch(rows, torch.ones(3)), 1.0, 4096)
+assert "opacus" not in sys.modules
+"""
+
+
+def test_a_linear_study_starts_without_loading_opacus() -> None:
+    """It takes as long as all else that such a study loads."""
+    subprocess.run([sys.executable, "-c", _WITHOUT_OPACUS], check=True)

@@ -16,7 +16,8 @@ def bytes_of_one(module: nn.Module, shape: tuple[int, ...]) -> int:
 
     shape: of one patient's features.
     """
-    found = []
+    found: list[int] = []
+    device = next((p.device for p in module.parameters()), None)
 
     def seen(_: nn.Module, __: object, output: object) -> None:
         if isinstance(output, Tensor):
@@ -25,7 +26,7 @@ def bytes_of_one(module: nn.Module, shape: tuple[int, ...]) -> int:
     handles = [layer.register_forward_hook(seen) for layer in module.modules()]
     try:
         with torch.no_grad(), own_streams(0):
-            module(torch.zeros(1, *shape))
+            module(torch.zeros(1, *shape, device=device))
     finally:
         for handle in handles:
             handle.remove()

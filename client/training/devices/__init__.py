@@ -1,0 +1,1 @@
+"""On what a site computes, how exactly, and what happens where its memory runs out."""
