@@ -42,5 +42,5 @@ if __name__ == "__main__":
     record(Contributor, "contribution", target)
     record(Contributor, "noise", target)
     record(Party, "share", target)
-    record(DPTrainer, "scores", target)
+    record(DPTrainer, "_scored", target)
     main()

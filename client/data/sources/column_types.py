@@ -75,8 +75,7 @@ DATE = ColumnType("DATE", _DATE + r"([ T]0?0:00(:00(\.0+)?)?)?", "{TRY_}CAST({te
 """A column whose times of day are all midnight is one of days."""
 DAY = ColumnType("DATE", _DATE + r"([ T].*)?", "{TRY_}CAST({text} AS DATE)")
 """A day where it is known that there is one, as it is written, whatever time of day follows."""
-_LOCAL = "{TRY_}CAST({text} AS TIMESTAMP)"
-TIME = ColumnType("TIMESTAMP", rf"{_DATE}([ T]{_CLOCK})?", _LOCAL)
+TIME = ColumnType("TIMESTAMP", rf"{_DATE}([ T]{_CLOCK})?", "{TRY_}CAST({text} AS TIMESTAMP)")
 _SECONDS = rf"([ T][0-9]{{1,2}}:[0-9]{{2}})({_OFFSET})$".replace("{", "{{").replace("}", "}}")
 _WITH_OFFSET = (  # DuckDB wants seconds, a capital Z, and no blank before the offset
     f"{{TRY_}}CAST(upper(regexp_replace(regexp_replace({{text}}, {literal(_SECONDS)}, "
@@ -88,31 +87,9 @@ LOCAL_INSTANT = ColumnType("TIMESTAMPTZ", rf"{_DATE}([ T]{_CLOCK}{_OFFSET}?)?", 
 
 
 def times(*, zoned: bool) -> list[ColumnType]:
-    """What a column that is known to be of times may be: a day alone is its midnight. zoned: the
-    session's time zone is the site's, in which a time without an offset is an instant."""
+    """What a column of times may be: a day alone is its midnight. zoned: the session's time zone is
+    the site's, in which a time without an offset is an instant."""
     return [LOCAL_INSTANT] if zoned else [TIME, INSTANT]
-
-
-def days_or_times(*, zoned: bool) -> list[ColumnType]:
-    """What a column of days, of times or of both may be. Where it has both, the hours of some are
-    not known: all stay texts, which the functions of `clock` read as such."""
-    if zoned:
-        return [DATE, _timed(rf"{_CLOCK}{_OFFSET}?", LOCAL_INSTANT), _partly(LOCAL_INSTANT)]
-    return [DATE, _timed(_CLOCK, TIME), INSTANT, _partly(TIME)]
-
-
-def _timed(clock: str, kind: ColumnType) -> ColumnType:
-    return ColumnType(kind.sql, rf"{_DATE}[ T]{clock}", kind.read)
-
-
-def _partly(kind: ColumnType) -> ColumnType:
-    day = literal(_DATE).replace("{", "{{").replace("}", "}}")
-    return ColumnType(
-        "VARCHAR",
-        kind.written,
-        f"CASE WHEN regexp_full_match({{text}}, {day}) THEN CAST({{TRY_}}CAST({{text}} AS DATE)"
-        f" AS VARCHAR) ELSE CAST({kind.read} AS VARCHAR) END",
-    )
 
 
 _SAMPLE = 10_000

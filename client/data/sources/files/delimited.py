@@ -279,9 +279,7 @@ def _stated(kind: Stated, layout: FileFormat, *, zoned: bool) -> Sequence[Column
         case "date":
             return [column for column in times_of(layout, zoned=zoned) if column.sql == "DATE"]
         case "time":
-            if layout.dates:
-                return column_types.written_times(layout.dates, zoned=zoned)[1:]
-            return column_types.times(zoned=zoned)
+            return [column for column in times_of(layout, zoned=zoned) if column.sql != "DATE"]
         case _:
             assert_never(kind)
 
@@ -296,4 +294,4 @@ def times_of(layout: FileFormat, *, zoned: bool) -> Sequence[ColumnType]:
     """What a column of days or times may be."""
     if layout.dates:
         return column_types.written_times(layout.dates, zoned=zoned)
-    return column_types.days_or_times(zoned=zoned)
+    return column_types.DATE, *column_types.times(zoned=zoned)

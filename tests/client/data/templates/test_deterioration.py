@@ -13,6 +13,7 @@ import pytest
 
 from client.data import templates
 from client.data.cohort import Cohort
+from client.data.sources.file_format import FileFormat
 from client.data.sources.settings import Fhir, Omop, Sources
 from client.data.view_reader import read
 from protocol.study.study import Evaluation
@@ -175,7 +176,8 @@ def seen(folder: Path, kind: str, people: list[Person]) -> Table:
         sources = Sources(omop=Omop(folder=write_omop(folder / "omop", people)))
     elif kind == "csv":
         where = write_ward(folder / "csv", people)
-        sources = Sources(files={path.stem: path for path in where.glob("*.csv")})
+        files = {path.stem: path for path in where.glob("*.csv")}
+        sources = Sources(files=files, formats={"events": FileFormat(types={"happened": "text"})})
     else:
         views = templates.definitions("deterioration")
         sources = Sources(fhir=Fhir(folder=write_fhir(folder / "fhir", people), views=views))
