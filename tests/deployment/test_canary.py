@@ -59,7 +59,7 @@ def known_at(record: Path, site: str, study: Study) -> Iterator[Secret]:
     yield Secret(f"record of {site}", vector=np.array(canary["record"]))
     yield Secret(f"features of {site}", vector=np.array(canary["features"], np.float32))
     parameters = study.model.parameters
-    for path in sorted((record / site).glob("*-scores.npy")):
+    for path in sorted((record / site).glob("*-_scored.npy")):
         yield Secret(f"scores of {site}", vector=np.load(path))
     for path in sorted((record / site).glob("*-share.npy")):
         yield Secret(f"masked share of {site}", vector=np.load(path))
