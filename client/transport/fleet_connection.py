@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol, Self
@@ -142,6 +142,8 @@ class FleetConnection:
         self._unused: list[Sequence[HttpConnection]] = []
         """Of `_reply_lines`, those with which no answer is being sent."""
         self._lock = threading.Lock()
+        self._connecting = threading.Lock()
+        """Held by whoever connects."""
         self._beat_line = self._calls.line()
         self._heartbeats: threading.Thread | None = None
         self._error: WardroundError | None = None
@@ -180,12 +182,16 @@ class FleetConnection:
         TLS (wrong CA or not TLS), NODE_KEY (not on the allow-list, or not the key's signature),
         CLOCK (this machine's clock is off by minutes), FLWR_VERSION (another release there).
         """
+        with self._connecting:
+            self._connect(self._lines[0])
+
+    def _connect(self, line: HttpConnection) -> None:
         request = fleet_pb2.ActivateNodeRequest(
             public_key=self._calls.public_key, heartbeat_interval=self.config.heartbeat
         )
         try:
             response, _ = self._calls.call(
-                self._lines[0], "activate-node", request, fleet_pb2.ActivateNodeResponse
+                line, "activate-node", request, fleet_pb2.ActivateNodeResponse
             )
         except WardroundError as error:
             self._failed(error)
@@ -296,11 +302,11 @@ class FleetConnection:
                 left = incoming.seconds_left
                 if self._objects.moved > began:
                     left = max(left, self._objects.moved + WINDOW - time.monotonic())
-                gone = error.code in _VOID or self._calls.node_id is None  # `receive` meets it too
-                if left <= 0 or gone or self._closing.is_set():
+                if left <= 0 or self._closing.is_set():
                     raise
                 back_off.failed(error)
                 self._closing.wait(min(left, back_off.left))
+                self._connect_again(lines[0], parcel, error)
 
     def _activate_by(self, deadline: float) -> bool:
         """Activates the node if need be, once the back-off has passed.
@@ -311,9 +317,22 @@ class FleetConnection:
             self._closing.wait(min(pause, max(0.0, deadline - time.monotonic())))
             if self._back_off.left > 0:
                 return False
-        if self._calls.node_id is None:
-            self.connect()
+        with self._connecting:
+            if self._calls.node_id is None:
+                self._connect(self._lines[0])
         return True
+
+    def _connect_again(
+        self, line: HttpConnection, parcel: PackedMessage, error: WardroundError
+    ) -> None:
+        """After a fault on the way of an answer: connects, where that is what is missing and the
+        back-off has passed. `receive` may be waiting for room, which the answer will make."""
+        with self._connecting, suppress(WardroundError, CallInterrupted):
+            known = self._calls.node_id == parcel.message.metadata.src_node_id
+            if known and error.code in _VOID:
+                self._failed(error)
+            if self._calls.node_id is None and self._back_off.left <= 0:
+                self._connect(line)
 
     def _pull(self, wait: float) -> tuple[IncomingMessage | None, bool]:
         """Returns a question, if there is one, and whether the coordinator held the call."""

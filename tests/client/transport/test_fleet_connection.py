@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from flwr.app import Metadata
 from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.supercore import date
 from flwr.supercore.constant import FLWR_PACKAGE_VERSION_METADATA_KEY
 
 from client.transport import fleet_connection
@@ -30,6 +32,7 @@ from protocol.errors import Code, WardroundError
 from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack
 from protocol.wire.messages import Frame
 from server.enrolment.certificates import Pki
+from server.transport import authentication
 from server.transport.superlink import SuperLink, SuperLinkConfig
 from tests.narrowing import present
 from tests.waiting import HUNG, NEVER, until
@@ -45,8 +48,10 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return made
 
 
-def coordinator(pki: Pki, port: int = 0) -> SuperLink:
-    return SuperLink(SuperLinkConfig(pki.certificate, pki.private_key, port=port, hold=NEVER))
+def coordinator(pki: Pki, port: int = 0, grace: float = SuperLinkConfig.grace) -> SuperLink:
+    return SuperLink(
+        SuperLinkConfig(pki.certificate, pki.private_key, port=port, hold=NEVER, grace=grace)
+    )
 
 
 @pytest.fixture
@@ -322,6 +327,41 @@ def test_an_answer_to_a_coordinator_started_again_since_is_no_longer_wanted(
             until(lambda: site.receive(0) is None and second.online(), "the site is back")
             assert delivery.seconds_left > HUNG
             assert site.reply(delivery, Frame(b'{"ready": 1}', [b"z" * (2 * MB)])) is False
+
+
+@pytest.mark.parametrize("receives", [True, False], ids=["as it waits", "with no room for more"])
+def test_an_answer_waits_for_a_clock_that_is_set_right(
+    pki: Pki, key: Path, monkeypatch: pytest.MonkeyPatch, *, receives: bool
+) -> None:
+    """The coordinator waits for it as long as the site may compute."""
+    results: Answers = []
+    with (
+        coordinator(pki, grace=NEVER) as link,
+        FleetConnection(config(link.address, pki, key)) as site,
+    ):
+        link.register("north", public(key))
+        asking = threading.Thread(
+            target=lambda: results.extend(link.ask({"north": Frame(b"{}")}, NEVER))
+        )
+        site.connect()
+        asking.start()
+        delivery = present(site.receive(HUNG))
+        right, refused = date.now, threading.Event()
+
+        def ahead() -> datetime:
+            refused.set()
+            return right() + timedelta(days=1)
+
+        monkeypatch.setattr(authentication, "now", ahead)
+        if receives:
+            until(lambda: site.receive(0) is None and not site.connected, "it is refused")
+        answering = threading.Thread(target=lambda: site.reply(delivery, Frame(b'{"a": 2}')))
+        answering.start()
+        assert refused.wait(HUNG)
+        monkeypatch.undo()
+        asking.join(HUNG)
+        answering.join(HUNG)
+    assert [present(frame).header for _, frame in results] == [b'{"a": 2}']
 
 
 def received(site: FleetConnection, heard: Callable[[], object]) -> IncomingMessage | None:
