@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from client.cohorts.evaluation_counts import counted
 from client.data.cohort import Cohort
-from client.training.sampling import Sample
+from client.data.stored_rows import Features, read_rows
 from protocol.document import finite
 from protocol.metrics.subgroup_figures import SubgroupFigures, subgroup_figures
 from protocol.models.bundle import Bundle
@@ -83,11 +84,10 @@ def own_figures(bundle: Bundle, task: Task, cohort: Cohort, site: str) -> OwnFig
     scoring, shape = ScoringModel(task, model), study.outcome.scores_of_one
 
     def blocks() -> Iterator[tuple[Scores, Labels]]:
-        for one in Sample(cohort.features, cohort.labels, rows).parts(1):
-            for features in one.features.numpy():  # none where nobody is evaluated on
-                said = scoring.said_of(features)
-                score = np.clip(np.nan_to_num(said, nan=(low + high) / 2), low, high)
-                yield score.reshape(1, *shape).astype(np.float32), one.labels.numpy()
+        for row in rows:
+            said = scoring.said_of(_read(cohort.features, row)[0])
+            score = np.clip(np.nan_to_num(said, nan=(low + high) / 2), low, high)
+            yield score.reshape(1, *shape).astype(np.float32), _read(cohort.labels, row)
 
     levels = None if cohort.levels is None else cohort.levels[rows]
     counts = counted(study, site, blocks(), len(rows), levels).astype(np.float64)
@@ -102,6 +102,13 @@ def own_figures(bundle: Bundle, task: Task, cohort: Cohort, site: str) -> OwnFig
         subgroup_figures(everyone, counts, 0.0),
         _sections(bundle.card),
     )
+
+
+def _read(stored: Features, row: int) -> npt.NDArray[np.float32]:
+    """(1, ...) one row of what may lie in a file."""
+    out = np.empty((1, *stored.shape[1:]), stored.dtype)
+    read_rows(stored, np.array([row]), out)
+    return out.astype(np.float32)
 
 
 def _sections(card: str) -> str:
