@@ -51,7 +51,7 @@ class ScoringModel:
         """(...) one record's features -> (1, ...) its score, in the shape of the kind of outcome:
         of a mask, the class of each pixel."""
         with torch.inference_mode():
-            outputs = self._model.module(torch.from_numpy(features[None].copy()).float())
+            outputs = self._model.module(torch.from_numpy(features)[None].clone().float())
             said: npt.NDArray[np.float32] = self.task.scores(outputs).numpy()
         return said
 
