@@ -25,6 +25,7 @@ from client.privacy_audit.neighbours import (
 )
 from client.privacy_audit.released_sums import AuditedStudy, Part
 from client.training import contribution, dp_trainer
+from client.training.algorithms import patient_optimizer
 from client.training.blocks import Blocks
 from client.training.local_steps import RoundSteps
 from client.training.sampling import Batch, Patients, Records, Sample
@@ -150,7 +151,7 @@ def last_bit_by_company(patch: pytest.MonkeyPatch) -> None:
 def _less_noise(patch: pytest.MonkeyPatch, times: float) -> None:
     patch.setattr(contribution, "update_variance", lambda *of: update_variance(*of) / times**2)
     patch.setattr(
-        dp_trainer,
+        patient_optimizer,
         "noised",
         lambda sums, noise, deviation, step: noised(sums, noise, deviation / times, step),
     )

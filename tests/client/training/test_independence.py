@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from client.training.dp_trainer import DPTrainer
 from client.training.independence import _prints, dependent_features, threads
 from client.training.layer_gradients import RULES
-from client.training.sampling import Batch
+from client.training.sampling import Batch, invented_labels
 from client.training.self_check import invented_features
 from protocol.errors import Code, WardroundError
 from tasks import registry
@@ -134,7 +134,8 @@ def check(learner: DPTrainer, invented: Tensor, seed: int, size: int) -> None:
     hostile = learner.model.weights() * torch.exp(scale * drawn).numpy() + np.float32(1e-3)
     generator = torch.Generator().manual_seed(seed)
     places = torch.randint(len(invented), (size,), generator=generator)
-    patients = Batch(invented[places], (torch.arange(size) % 2).float())
+    labels = invented_labels(torch.arange(size), learner.task.outcome.label_shape)
+    patients = Batch(invented[places], labels)
     whole = computed(learner, hostile, patients)
     order = torch.randperm(size, generator=generator)
     at = int(order[0])
