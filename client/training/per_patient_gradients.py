@@ -32,7 +32,7 @@ from tasks.random_streams import own_streams
 if TYPE_CHECKING:
     from client.training.bookkeeping import BookkeepingModule, HookedModule
 
-Pass: TypeAlias = "LinearChainGradients | BookkeepingModule | HookedModule"  # noqa: S105  # a type
+Pass: TypeAlias = "LinearChainGradients | BookkeepingModule | HookedModule"  # noqa: S105 (a type)
 Outputs = Callable[[Tensor], Tensor]
 """A block's features -> what the model returns."""
 

@@ -152,6 +152,10 @@ class Segmentation(BaseKind):
     def compared(self) -> tuple[str, str]:
         return "dice", "jaccard"
 
+    @property
+    def chance(self) -> float:
+        return 0.0
+
     def pooled(
         self, opened: Counts, bins: int, noise_variance: float = 0.0, seed: int = 0
     ) -> dict[str, Estimate]:

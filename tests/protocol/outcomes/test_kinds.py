@@ -95,7 +95,7 @@ def test_noise_and_epsilon_are_of_what_one_patient_changes(kind: BaseKind) -> No
 @pytest.mark.parametrize("kind", KINDS, ids=repr)
 def test_chance_is_what_scores_that_are_all_alike_come_to(kind: BaseKind) -> None:
     low, high = kind.extremes
-    labels = np.random.default_rng(0).uniform(low, high, 400)
+    labels = np.random.default_rng(0).uniform(low, high, (400, *kind.label_shape))
     labels = np.round(labels) if kind.whole else labels
     alike = float(labels.mean()) if isinstance(kind, (Regression, EventCount)) else 0.25
     scores = np.full((len(labels), *kind.scores_of_one), alike)

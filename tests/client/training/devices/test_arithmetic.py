@@ -45,7 +45,7 @@ def test_a_shorter_format_behind_a_type_is_found(
 
     def shortened(tensor: torch.Tensor, *wanted: object) -> torch.Tensor:
         """What a device does that keeps the type's name and not its digits."""
-        made = plain(tensor, *wanted)  # type: ignore[call-overload]
+        made = plain(tensor, *wanted)  # type: ignore[call-overload]  # any of them
         return plain(plain(made, shorter), kind) if kind in wanted else made
 
     monkeypatch.setattr(torch.Tensor, "to", shortened)
