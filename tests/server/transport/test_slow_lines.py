@@ -22,7 +22,7 @@ from server.transport.link_state import Exchange
 from server.transport.upload_slots import UploadSlots
 from tests.narrowing import present
 from tests.server.transport.live_superlink import Answers, Door, open_door
-from tests.waiting import HUNG, NEVER, until
+from tests.waiting import HUNG, NEVER
 
 KB, MB = 1 << 10, 1 << 20
 BODY = [bytes([n]) * MB for n in range(6)]
@@ -45,10 +45,17 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Cuts:
-    """Lets a method of the coordinator run, and breaks the site's connections after some calls."""
+    """Lets a method of the coordinator run, and breaks the site's connections after some calls,
+    before the coordinator answers the last of them."""
 
     def __init__(
-        self, patch: pytest.MonkeyPatch, owner: object, name: str, site: FleetConnection, every: int
+        self,
+        patch: pytest.MonkeyPatch,
+        owner: object,
+        name: str,
+        site: FleetConnection,
+        every: int,
+        cut: Callable[[FleetConnection], None] | None = None,
     ) -> None:
         self.calls: list[tuple[tuple[Any, ...], Any]] = []
         """Arguments and what was returned."""
@@ -60,7 +67,7 @@ class Cuts:
             self.calls.append((args, result))
             if len(self.calls) % every == 0 and self.broken < 5:
                 self.broken += 1
-                break_lines(site)
+                (cut or break_lines)(site)
             return result
 
         patch.setattr(owner, name, cutting)
@@ -71,6 +78,13 @@ def break_lines(site: FleetConnection) -> None:
         if line._socket is not None:
             with suppress(OSError):  # it may be closed already
                 socket.socket.shutdown(line._socket, socket.SHUT_RDWR)
+
+
+def end(site: FleetConnection) -> None:
+    """As if its process were killed."""
+    site.close()
+    for line in site._all_lines:
+        line.interrupt()
 
 
 def ask(door: Door, frame: Frame, *names: str) -> tuple[threading.Thread, Answers]:
@@ -133,21 +147,11 @@ def test_a_new_process_of_the_site_goes_on_where_the_old_one_was_killed(
 ) -> None:
     old = door.connection("north")
     old.connect()
-    stored = Cuts(monkeypatch, door.link._state, "store_part", old, every=10**9)
+    stored = Cuts(monkeypatch, door.link._state, "store_part", old, every=20, cut=end)
     thread, result = ask(door, Frame(b"{}"), "north")
     asked = present(old.receive(HUNG))
-
-    def kill() -> None:
-        until(lambda: len(stored.calls) > 20, "some parts are there")
-        old.close()
-        for line in old._all_lines:
-            line.interrupt()
-
-    killing = threading.Thread(target=kill)
-    killing.start()
     with pytest.raises(WardroundError):
         old.reply(asked, Frame(b"{}", BODY))
-    killing.join(HUNG)
     held = sum(ex.held for ex in door.link._state._exchanges.values())
     before = len(stored.calls)
     assert held >= 20 * 64 * KB
