@@ -30,6 +30,7 @@ from client.data.dicom.pixels.preprocessing import (
     VERSION,
     PreparedPicture,
     aspect,
+    made_once,
     placement,
 )
 
@@ -77,17 +78,7 @@ def prepare_mask(
         return PreparedPicture(None, fault=PixelFault.MEMORY)
     except (Exception, RecursionError):
         return PreparedPicture(None, fault=PixelFault.UNDECODABLE)
-    content = hashlib.sha256(data).hexdigest()
-    if content in known:
-        return PreparedPicture(content)
-    try:
-        return PreparedPicture(content, mask(data, image, made).tobytes())
-    except NoPicture as none:
-        return PreparedPicture(content, fault=none.fault)
-    except MemoryError:
-        return PreparedPicture(content, fault=PixelFault.MEMORY)
-    except (Exception, RecursionError):
-        return PreparedPicture(content, fault=PixelFault.UNDECODABLE)
+    return made_once(data, known, lambda: mask(data, image, made))
 
 
 def mask(data: bytes, image: Dataset, made: MaskPreparation) -> npt.NDArray[np.uint8]:

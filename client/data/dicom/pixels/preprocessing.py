@@ -11,6 +11,7 @@ of zeros stands for none.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,20 +86,30 @@ def prepare_picture(
         return PreparedPicture(None, fault=PixelFault.GONE)
     except MemoryError:
         return PreparedPicture(None, fault=PixelFault.MEMORY)
+    return made_once(data, known, lambda: _not_blank(picture(data, made, path)))
+
+
+def made_once(
+    data: bytes, known: frozenset[str], make: Callable[[], npt.NDArray[np.uint8]]
+) -> PreparedPicture:
+    """What `make` comes to, for a file of these bytes, unless that is known. Raises nothing."""
     content = hashlib.sha256(data).hexdigest()
     if content in known:
         return PreparedPicture(content)
     try:
-        shown = picture(data, made, path)
+        return PreparedPicture(content, make().tobytes())
     except NoPicture as none:
         return PreparedPicture(content, fault=none.fault)
     except MemoryError:
         return PreparedPicture(content, fault=PixelFault.MEMORY)
     except (Exception, RecursionError):
         return PreparedPicture(content, fault=PixelFault.UNDECODABLE)
+
+
+def _not_blank(shown: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     if not shown.any():
-        return PreparedPicture(content, fault=PixelFault.BLANK)
-    return PreparedPicture(content, shown.tobytes())
+        raise NoPicture(PixelFault.BLANK)
+    return shown
 
 
 def picture(data: bytes, made: Preprocessing, path: Path | None = None) -> npt.NDArray[np.uint8]:
