@@ -20,6 +20,7 @@ from protocol.study.gates import Gates
 from protocol.study.privacy_mode import Mode
 from protocol.study.study import Release
 from protocol.study.subgroups import Partition
+from tasks.base import Task
 from tasks.schema import Schema
 
 
@@ -53,9 +54,18 @@ def stop_of(config: Config) -> StopRule | None:
     return StopRule.model_validate(dataclasses.asdict(config.stop))
 
 
-def gates_of(config: Config) -> Gates | None:
-    """The study's `gates`; None where the configuration states none."""
+def gates_of(config: Config, task: Task) -> Gates | None:
+    """The study's `gates`; None where the configuration states none. Raises
+    WardroundError(CONFIGURATION) where no model of the task could ever pass them."""
     stated = config.gates
+    if stated.audit and task.public_files() is None:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"gates.audit=true: an audit takes public data, and task {task.name} has none, so that "
+            "nobody could ever approve its model.",
+            remedy="Give the task `public_sites` (generated data will do), or leave the audit to "
+            "the hospitals (`wardround-site audit privacy STUDY`) and set gates.audit=false.",
+        )
     asked = stated.metrics or stated.gaps or stated.card or stated.audit
     if not asked and stated.epsilon is None:
         return None

@@ -231,7 +231,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
         outcome=task.outcome,
-        gates=gates_of(config),
+        gates=gates_of(config, task),
     )
 
 

@@ -306,7 +306,7 @@ def server_address(uri: str) -> str:
     return uri.rstrip("/")
 
 
-def require_answer(uri: str, timeout: float = 3.0) -> None:
+def require_answer(uri: str, timeout: float = 15.0) -> None:
     """Raises WardroundError(TRACKING) where no HTTP server answers at `uri` within `timeout` s."""
     try:
         build_opener().open(f"{without_credentials(uri)}/health", timeout=timeout).close()

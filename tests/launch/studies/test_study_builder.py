@@ -12,6 +12,7 @@ from protocol.privacy.releases import check_claim, planned_events, spent_epsilon
 from protocol.study.study import Study
 from server.enrolment.roster import banded
 from tasks import registry
+from tasks.base import Task
 from tasks.shipped.breast_cancer import BreastCancer
 
 SITES = {"east": 110, "north": 150, "south": 72, "west": 47}
@@ -192,3 +193,17 @@ def test_spare_attempts_follow_the_loss_that_is_expected() -> None:
     assert enough(deployed, 0.05) >= QUANTILE
     assert build(*words, "aggregation.loss=0.1").spare_attempts == 5
     assert build("privacy=local", "privacy.epsilon=2").spare_attempts == 0
+
+
+def test_an_audit_is_asked_for_only_of_a_task_with_public_data() -> None:
+    """Or its model could never be approved, which would be said when it is trained and paid for."""
+    audited = ("privacy.epsilon=2", "rounds=5", "gates.audit=true")
+    assert build(*audited).gates is not None
+
+    class Private(BreastCancer):
+        public_sites = Task.public_sites
+
+    with pytest.raises(WardroundError, match="task breast_cancer has none") as refused:
+        build_study(compose.load(list(audited)), Private(), SITES)
+    assert refused.value.code is Code.CONFIGURATION
+    assert "gates.audit=false" in refused.value.remedy

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,8 @@ from tests.server.tracking.patient import be_patient
 from tests.waiting import HUNG, until
 
 EXPERIMENT = "ward round"
+PATIENCE = inspect.signature(require_answer).parameters["timeout"].default
+"""As it is outside these tests."""
 PICTURES = (
     "learning_curve",
     "calibration",
@@ -408,6 +411,21 @@ def test_something_else_on_the_port_is_not_waited_for(monkeypatch: pytest.Monkey
         with pytest.raises(BlockingIOError):
             silent.accept()
     assert caught.value.code == Code.TRACKING
+
+
+def test_a_server_that_takes_five_seconds_for_an_answer_is_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answered_late() -> None:
+            with listening.accept()[0] as line:
+                line.recv(1 << 16)
+                time.sleep(5)
+                line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
+
+        serving = threading.Thread(target=answered_late, daemon=True)
+        serving.start()
+        require_answer(f"http://127.0.0.1:{listening.getsockname()[1]}", PATIENCE)
+        serving.join()
 
 
 def test_an_address_that_is_no_server_is_refused_without_showing_its_password() -> None:
