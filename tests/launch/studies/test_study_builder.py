@@ -195,15 +195,14 @@ def test_spare_attempts_follow_the_loss_that_is_expected() -> None:
     assert build("privacy=local", "privacy.epsilon=2").spare_attempts == 0
 
 
-def test_an_audit_is_asked_for_only_of_a_task_with_public_data() -> None:
+def test_an_audit_is_asked_for_only_of_a_task_with_public_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Or its model could never be approved, which would be said when it is trained and paid for."""
     audited = ("privacy.epsilon=2", "rounds=5", "gates.audit=true")
     assert build(*audited).gates is not None
-
-    class Private(BreastCancer):
-        public_sites = Task.public_sites
-
+    monkeypatch.setattr(BreastCancer, "public_sites", Task.public_sites)
     with pytest.raises(WardroundError, match="task breast_cancer has none") as refused:
-        build_study(compose.load(list(audited)), Private(), SITES)
+        build(*audited)
     assert refused.value.code is Code.CONFIGURATION
     assert "gates.audit=false" in refused.value.remedy
