@@ -98,6 +98,7 @@ ORDER = {
         "launch.demo",
         "launch.tracking_server",
         "launch.authoring",
+        "launch.cli.coordinator",
         "launch.cli",
     ),
     "wardround": ("wardround",),

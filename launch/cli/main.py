@@ -9,7 +9,7 @@ import typer
 
 from launch.cli.analyse import analyse_app
 from launch.cli.audit import audit_command
-from launch.cli.coordinator import coordinator_app
+from launch.cli.coordinator.main import coordinator_app
 from launch.cli.models import export, models_app
 from launch.cli.query import query_app
 from launch.cli.review import review_app

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from client.cli import daemon, imaging
-from launch.cli import coordinator
+from launch.cli.coordinator import running
 
 _PROCESS = """
 import ctypes, os, resource, signal, sys
@@ -35,7 +35,7 @@ class _Asked(Exception):
 
 @pytest.mark.parametrize(
     ("module", "start"),
-    [(daemon, daemon.start), (imaging, imaging.receive), (coordinator, coordinator.start)],
+    [(daemon, daemon.start), (imaging, imaging.receive), (running, running.start)],
 )
 def test_every_daemon_forbids_them_before_it_reads_anything(
     module: ModuleType, start: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch

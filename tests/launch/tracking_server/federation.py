@@ -11,7 +11,7 @@ from typing import Self
 import httpx
 from typer.testing import CliRunner
 
-from launch.cli.coordinator import coordinator_app
+from launch.cli.coordinator.main import coordinator_app
 from launch.demo.child_process import GuardedProcess, script
 from launch.demo.local_ports import free_port
 from launch.tracking_server.coordinator_login import COORDINATOR, PASSWORD

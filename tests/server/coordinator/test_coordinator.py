@@ -42,7 +42,7 @@ from tests.server.hospitals import (
 from tests.waiting import HUNG, Calls, until
 
 SITES = ["east", "north", "south", "west"]
-START = "from launch.cli.coordinator import coordinator_app as app; app()"
+START = "from launch.cli.coordinator.main import coordinator_app as app; app()"
 
 
 class Noted:

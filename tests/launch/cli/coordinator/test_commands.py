@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from client.enrolment.join import FederationBundle
 from client.transport.node_key import create_node_key
-from launch.cli.coordinator import coordinator_app
+from launch.cli.coordinator.main import coordinator_app
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.terminal import command_line
