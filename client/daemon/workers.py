@@ -9,6 +9,7 @@ So a study that trains for an hour holds up no other, unless `most` studies do.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,10 @@ from protocol.wire import messages
 
 _ROOM = 24
 """Questions in hand, waiting ones too, beyond which no other is fetched."""
+_TURN = 0.0005
+"""Seconds after which a thread that computes lets another have the interpreter, a tenth of Python's
+own: an answer needs it tens of times, and would wait that long each time beside a study that trains
+(`bench/two_studies.py`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +83,8 @@ class Workers:
         }
 
     def __enter__(self) -> Self:
+        self._turn_before = sys.getswitchinterval()
+        sys.setswitchinterval(_TURN)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,6 +92,7 @@ class Workers:
             self._in_hand.waiting.clear()
         for pool in self._threads.values():
             pool.shutdown(cancel_futures=True)
+        sys.setswitchinterval(self._turn_before)
 
     @property
     def busy(self) -> bool:
