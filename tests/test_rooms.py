@@ -66,6 +66,7 @@ ORDER = {
         "client.training.devices",
         "client.training",
         "client.privacy_audit",
+        "client.daemon.answers",
         "client.daemon",
         "client.daemon.operations",
         "client.checks",

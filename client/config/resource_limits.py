@@ -62,7 +62,8 @@ def gradient_memory(policy: Policy) -> int:
 
 def study_threads(policy: Policy) -> int:
     """Returns the threads that are one study's part of `policy.threads`, at least one. The same
-    whether others compute or not; who is alone may have more (`client/daemon/thread_shares.py`)."""
+    whether others compute or not; who is alone may have more
+    (`client/daemon/answers/thread_shares.py`)."""
     return max(1, policy.threads // policy.studies_at_once)
 
 

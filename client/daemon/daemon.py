@@ -23,14 +23,15 @@ from functools import partial
 from client.config.resource_limits import limit_memory
 from client.config.site_config import SiteConfig
 from client.config.site_decisions import SiteDecisions
+from client.daemon.answers.precedence import Precedence
+from client.daemon.answers.stored_answers import FOLDER, StoredAnswers
+from client.daemon.answers.workers import Workers
 from client.daemon.lazy_site import LazySite
 from client.daemon.metrics import Metrics
 from client.daemon.observer import Observer
 from client.daemon.status import Status, StatusBoard, utc
-from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.daemon.systemd import notify
 from client.daemon.watchdog import StatusReporter
-from client.daemon.workers import Workers
 from client.enrolment.decision_feed import DecisionFeed
 from client.enrolment.roster_feed import RosterFeed
 from client.governance.audit_replay import AuditEvent
@@ -122,7 +123,8 @@ class Daemon:
             ).start()
             reporter = stack.enter_context(StatusReporter(config.state, self.board))
             answers = StoredAnswers(config.state / FOLDER)
-            site = LazySite(config, identity, governance, answers)
+            precedence = Precedence()
+            site = LazySite(config, identity, governance, answers, precedence.give_way)
             limit_memory(policy)
             self._checked()
             running = _reopen(governance, site.reopen)
@@ -143,6 +145,7 @@ class Daemon:
                 partial(self._answer_unless_stopping, partial(_answer, fleet, site, reporter)),
                 policy.studies_at_once,
                 rest=self._end_if,
+                precedence=precedence,
             )
             self._has_work = lambda: workers.busy or observer.owes_share
             self._hang_up = fleet.close

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from client.config.resource_limits import lift_memory_limit, limit_memory
 from client.config.site_config import SiteConfig
-from client.daemon.stored_answers import StoredAnswers
+from client.daemon.answers.stored_answers import StoredAnswers
 from client.enrolment.rotation import successor
 from client.governance.governance import SiteGovernance
 from client.log_events import event
@@ -36,9 +37,11 @@ class LazySite:
         identity: Identity,
         governance: SiteGovernance,
         answers: StoredAnswers,
+        give_way: Callable[[], None],
     ) -> None:
+        """give_way: called between two steps of what a study computes."""
         self._config, self._identity = config, identity
-        self._governance, self._answers = governance, answers
+        self._governance, self._answers, self._give_way = governance, answers, give_way
         self._site: Site | None = None
         self._making = threading.Lock()
 
@@ -67,8 +70,8 @@ class LazySite:
         import torch
 
         from client.cohorts.loading import loader, who_objects
+        from client.daemon.answers.thread_shares import ThreadShares
         from client.daemon.site import Site
-        from client.daemon.thread_shares import ThreadShares
         from client.prediction.watched import answering
         from client.training.devices.choice import candidates
 
@@ -90,6 +93,7 @@ class LazySite:
             successor=partial(successor, config),
             objections=partial(who_objects, config),
             threads=ThreadShares(config.policy).share,
+            give_way=self._give_way,
         )
 
 

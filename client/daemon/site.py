@@ -28,13 +28,13 @@ import numpy.typing as npt
 from client.cohorts.exact_sums import ExactContributor
 from client.cohorts.query_counts import QueryContributor
 from client.config.known_roster import Roster
-from client.daemon.stored_answers import StoredAnswers
+from client.daemon.answers.stored_answers import StoredAnswers
 from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
 from client.training.algorithm_state import AlgorithmState
 from client.training.contribution import Contributor
 from client.training.devices.choice import Device
-from client.training.dp_trainer import DPTrainer
+from client.training.dp_trainer import DPTrainer, go_on
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from client.training.self_check import check_task, invented_features
@@ -192,6 +192,7 @@ class Site:
         successor: Callable[[str], Identity] = no_successor,
         objections: Callable[[], bytes] = bytes,
         threads: Callable[[Study], AbstractContextManager[object]] = nullcontext,
+        give_way: Callable[[], None] = go_on,
         party: type[Party] = Party,
     ) -> None:
         """roster: the other sites' identity keys, from this site's own records.
@@ -205,7 +206,7 @@ class Site:
         that took the place of `identity` in newer studies. party: masks sums; another than `Party`
         where one machine plays all sites. objections: bytes that stay the same as long as the same
         patients object; raises WardroundError where that is not known. threads: inside what an
-        attempt of a study is computed.
+        attempt of a study is computed; give_way: called between two steps of it.
         """
         self._successor = successor
         self.name, self._identity, self._roster = name, identity, roster
@@ -213,7 +214,7 @@ class Site:
         self._respondent, self._keep, self._objections = respondent, keep, objections
         self._answers = answers or StoredAnswers()
         self._allow_unmasked, self._devices = allow_unmasked, devices
-        self._threads, self._party_type = threads, party
+        self._threads, self._give_way, self._party_type = threads, give_way, party
         self._loaded: dict[str, _LoadedStudy] = {}
         self._accepted: dict[str, Study] = {}
         self._turns: WeakValueDictionary[str | None, _Turn] = WeakValueDictionary()
@@ -415,7 +416,9 @@ class Site:
             check_declared(study, self.name, trained=0, scored=answering.records.patients)
             return answering
         device = check_task(task, study, self._devices)
-        learner = DPTrainer(task, study.optimisation.seed, device.memory, device.device)
+        learner = DPTrainer(
+            task, study.optimisation.seed, device.memory, device.device, self._give_way
+        )
         patients = Patients(self._cohort(task, study), task.varied)
         scored = len(patients.evaluation)
         check_declared(study, self.name, trained=patients.training, scored=scored)

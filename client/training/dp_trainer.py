@@ -45,6 +45,10 @@ terms and control variates. Private gradients are clipped and noised by then: wh
 clipped (inside the loss, hooks drop it), and must not depend on patients."""
 
 
+def go_on() -> None:
+    """Between two steps of a computation that need not give way to others."""
+
+
 _SCORES = 1 << 22
 """Numbers of scores that are held at once, 16 MiB."""
 
@@ -53,10 +57,16 @@ class DPTrainer:
     """Trains and scores one task's model at one site."""
 
     def __init__(
-        self, task: Task, seed: int, memory: int = 1 << 30, device: torch.device = CPU
+        self,
+        task: Task,
+        seed: int,
+        memory: int = 1 << 30,
+        device: torch.device = CPU,
+        give_way: Callable[[], None] = go_on,
     ) -> None:
         """`memory`: bytes that per-patient gradients may take; larger batches go in parts. Records
         stay on the processor, and go to the device in the parts in which they are computed.
+        give_way: called before each of those.
 
         Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
         """
@@ -68,7 +78,7 @@ class DPTrainer:
         self._weights = nn.Parameter(self.model.flat)
         """All parameters at once: they are views of it."""
         self._gradients = PatientGradients(task, self.model, memory)
-        self._memory = memory
+        self._memory, self._give_way = memory, give_way
         self._fitting: int | None = None
         """Patients whose plain gradient fits the memory, once that is known."""
         self._most = 1 << 62
@@ -270,6 +280,7 @@ class DPTrainer:
             self._fitting = max(1, self._memory // each)
         total: Tensor | None = None
         for part in batch.parts(self._fitting):
+            self._give_way()
             flat = self._plain_gradient(part, len(batch), mixed=mixed)
             total = flat if total is None else total.add_(flat)
         return cast(Tensor, total)
@@ -302,7 +313,12 @@ class DPTrainer:
         each = self._gradients.needs(batch.shape).bytes + row_bytes
         fitting = min(self._memory // each, self._most)
         self._used = self._gradients.blocks(batch.shape).within(fitting)
-        return self._used.of(batch)
+        return self._in_turn(batch)
+
+    def _in_turn(self, batch: Records) -> Iterator[tuple[Batch, int]]:
+        for block in self._used.of(batch):
+            self._give_way()
+            yield block
 
     def scores(self, weights: Vector, records: Records | Tensor) -> npt.NDArray[np.float32]:
         """N records, or their (N, ...) features -> (N,) or (N, ...) scores, cut to the range of the
@@ -332,7 +348,7 @@ class DPTrainer:
         start, (outputs, blocks) = 0, self._gradients.scoring()
         self._used = blocks.within(self._most)
         with torch.no_grad():
-            for block, patients in self._used.of(everyone):
+            for block, patients in self._in_turn(everyone):
                 of_block = self.task.scores(outputs(block.features))
                 of_block = of_block.nan_to_num((low + high) / 2).clamp(low, high)
                 scores[start : start + patients] = of_block[:patients].cpu()

@@ -64,7 +64,7 @@ class Party:
     """One site in one attempt. `ready` is its first message; `share` makes its second, once.
 
     Kept in memory only: a site that restarts can answer no more than what it answered before
-    (`client.daemon.stored_answers`).
+    (`client.daemon.answers.stored_answers`).
     """
 
     masked = True

@@ -2,7 +2,7 @@
 
 Once sites have masked for one another, the sum needs all of them. So a site whose answer is lost on
 the way is asked again, once it is back: it sends the same bytes to the same question, also after a
-restart (`client.daemon.stored_answers`), so that asking again spends nothing.
+restart (`client.daemon.answers.stored_answers`), so that asking again spends nothing.
 
 Replies are folded into one vector as they come. Two sites' answers are in memory at once only where
 a robust rule needs them (`server.model.robust_aggregation`).

@@ -32,9 +32,9 @@ import yaml
 
 from client.cohorts.loading import build_query_contributor, loader
 from client.config.site_config import SiteConfig
+from client.daemon.answers.stored_answers import FOLDER, StoredAnswers
 from client.daemon.daemon import _reopen
 from client.daemon.site import Site
-from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.enrolment import new_site
 from client.enrolment.roster_feed import RosterFeed
 from client.enrolment.rotation import successor

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Self
 
+from client.daemon.answers.precedence import Precedence
 from client.transport.fleet_connection import IncomingMessage
 from protocol.errors import WardroundError
 from protocol.wire import messages
@@ -55,10 +56,16 @@ class _InHand:
     def __len__(self) -> int:
         return len(self.waiting) + len(self.answered)
 
-    def startable(self) -> _Task | None:
-        """The oldest question about a study of which none is being answered."""
-        taken = {task.study for task in self.answered}
-        return next((task for task in self.waiting if task.study not in taken), None)
+    def startable(self, most: int) -> _Task | None:
+        """The oldest question about a study of which no earlier one is in hand; one that computes
+        only while fewer than `most` do."""
+        earlier = {task.study for task in self.answered}
+        full = sum(task.computes for task in self.answered) >= most
+        for task in self.waiting:
+            if task.study not in earlier and not (task.computes and full):
+                return task
+            earlier.add(task.study)
+        return None
 
 
 class Workers:
@@ -70,17 +77,18 @@ class Workers:
         answer: Callable[[IncomingMessage], None],
         most: int,
         rest: Callable[[], None] = lambda: None,
+        precedence: Precedence | None = None,
     ) -> None:
         """answer: makes and sends one. most: studies at once. rest: called after each
-        answer; nothing of it is in hand then."""
-        self._answer, self._rest = answer, rest
+        answer; nothing of it is in hand then. precedence: among them, for those that compute."""
+        self._answer, self._rest, self._most = answer, rest, most
+        self._precedence = precedence or Precedence()
         self._in_hand: _InHand = _InHand()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
-        self._threads = {
-            computes: ThreadPoolExecutor(most, f"answers-{name}")
-            for computes, name in ((True, "compute"), (False, "quick"))
-        }
+        self._quick = ThreadPoolExecutor(most, "answers-quick")
+        self._computing: set[threading.Thread] = set()
+        """A thread an answer, since one that took long has a lower priority for good."""
 
     def __enter__(self) -> Self:
         self._turn_before = sys.getswitchinterval()
@@ -90,8 +98,9 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         with self._changed:
             self._in_hand.waiting.clear()
-        for pool in self._threads.values():
-            pool.shutdown(cancel_futures=True)
+        for thread in tuple(self._computing):
+            thread.join()
+        self._quick.shutdown(cancel_futures=True)
         sys.setswitchinterval(self._turn_before)
 
     @property
@@ -115,15 +124,27 @@ class Workers:
             self._start()
 
     def _start(self) -> None:
-        while (task := self._in_hand.startable()) is not None:
+        while (task := self._in_hand.startable(self._most)) is not None:
             self._in_hand.waiting.remove(task)
             self._in_hand.answered.append(task)
-            self._threads[task.computes].submit(self._run, task)
+            if task.computes:
+                thread = threading.Thread(
+                    target=self._compute, args=(task,), name="answers-compute"
+                )
+                self._computing.add(thread)
+                thread.start()
+            else:
+                self._quick.submit(self._run, task)
+
+    def _compute(self, task: _Task) -> None:
+        self._run(task)
+        self._computing.discard(threading.current_thread())
 
     def _run(self, task: _Task) -> None:
         failure: BaseException | None = None
         try:
-            self._answer(task.question)
+            with self._precedence.answering():
+                self._answer(task.question)
         except BaseException as error:
             failure = error  # for the thread that takes in questions
         with self._changed:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from client.daemon.workers import Workers
+from client.daemon.answers.workers import Workers
 from client.transport.fleet_connection import IncomingMessage
 from protocol.wire.messages import Close, Collect, Frame, Prepare, frame
 from tests.waiting import HUNG, NEVER, until
@@ -137,3 +137,21 @@ def test_a_thread_that_computes_gives_the_interpreter_away_soon() -> None:
     with working(Answers()):
         assert sys.getswitchinterval() <= usual / 10
     assert sys.getswitchinterval() == usual
+
+
+def test_what_waits_for_its_turn_to_compute_keeps_its_place() -> None:
+    """A sum of a study waits for the study's own earlier question, though that waits for others."""
+    answers = Answers()
+    with working(answers) as workers:
+        for study in (1, 2, 3):
+            workers.take(asked(study))
+        workers.take(asked(3, "collect"))
+        begun(answers, "1 prepare 1", "2 prepare 1")
+        workers.take(asked(4, "collect"))
+        begun(answers, "4 collect 1")
+        assert "3 collect 1" not in answers.begun
+        answers.end("1 prepare 1")
+        begun(answers, "3 prepare 1")
+        assert "3 collect 1" not in answers.begun
+        answers.end("3 prepare 1")
+        begun(answers, "3 collect 1")

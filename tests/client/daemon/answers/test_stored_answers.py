@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from client.daemon.answers.stored_answers import StoredAnswers
 from client.daemon.site import Site
-from client.daemon.stored_answers import StoredAnswers
 from launch.config import compose
 from launch.federations.inprocess import InProcessFederation, InProcessFleet, cohorts_of
 from launch.studies.run import declared_patients, split_plan

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from client.config.policy import Policy
-from client.daemon.thread_shares import ThreadShares
+from client.daemon.answers.thread_shares import ThreadShares
 from protocol.study.study import Study
 from tests.client.daemon.test_two_studies import made
 from tests.client.hospital import numbered

@@ -1,0 +1,128 @@
+"""A long computation lets short answers go first, and no other."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from client.daemon.answers.precedence import LONG, SHORT, Precedence
+from tests.waiting import HUNG
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Other:
+    """An answer that another thread makes."""
+
+    def __init__(self, precedence: Precedence) -> None:
+        self._precedence, self._begun, self._end = precedence, threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._make)
+        self._thread.start()
+        assert self._begun.wait(HUNG)
+
+    def _make(self) -> None:
+        with self._precedence.answering():
+            self._begun.set()
+            assert self._end.wait(HUNG)
+
+    def end(self) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+def computing(precedence: Precedence, then: Callable[[], None]) -> threading.Thread:
+    """A thread that answers, and calls `then` in it."""
+
+    def compute() -> None:
+        with precedence.answering():
+            then()
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    return thread
+
+
+def test_who_computes_for_long_waits_for_another() -> None:
+    """However long that takes by a clock that stands still."""
+    clock = Clock()
+    precedence, seen = Precedence(clock), list[str]()
+
+    def compute() -> None:
+        clock.now = LONG
+        other = Other(precedence)
+
+        def ended() -> None:
+            seen.append("ended")
+            other.end()
+
+        end = threading.Timer(0.2, ended)
+        end.start()
+        precedence.give_way()
+        seen.append("went on")
+        end.join()
+
+    computing(precedence, compute).join(HUNG)
+    assert seen == ["ended", "went on"]
+
+
+def test_who_began_not_long_ago_waits_for_nobody() -> None:
+    clock = Clock()
+    precedence, went_on = Precedence(clock), threading.Event()
+
+    def compute() -> None:
+        clock.now = LONG / 2
+        other = Other(precedence)
+        precedence.give_way()
+        went_on.set()
+        other.end()
+
+    computing(precedence, compute).join(HUNG)
+    assert went_on.is_set()
+
+
+def test_who_takes_longer_than_a_short_answer_is_not_waited_for() -> None:
+    """Two studies that train for long go on side by side."""
+    clock = Clock()
+    precedence, went_on = Precedence(clock), threading.Event()
+
+    def compute() -> None:
+        other = Other(precedence)
+        clock.now = LONG
+        assert LONG > SHORT
+        precedence.give_way()
+        went_on.set()
+        other.end()
+
+    computing(precedence, compute).join(HUNG)
+    assert went_on.is_set()
+
+
+def test_a_long_computation_has_a_lower_priority_and_the_daemon_its_own() -> None:
+    clock = Clock()
+    precedence = Precedence(clock)
+    usual, seen = os.getpriority(os.PRIO_PROCESS, 0), list[int]()
+
+    def compute() -> None:
+        for clock.now in (LONG / 2, LONG, 2 * LONG):
+            precedence.give_way()
+            seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    computing(precedence, compute).join(HUNG)
+    assert seen == [usual, min(19, usual + 10), min(19, usual + 10)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == usual
+
+
+def test_who_makes_no_answer_gives_way_to_nobody() -> None:
+    precedence = Precedence(Clock())
+    other = Other(precedence)
+    precedence.give_way()
+    other.end()
