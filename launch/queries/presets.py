@@ -29,7 +29,7 @@ def feasibility(task: str, where: str = "", by: Sequence[str] = ()) -> Question:
     """How many patients would a study have, in all and by these columns (age and sex, where the
     task has them)."""
     question = Question.about(task, where=where, title=f"Feasibility: {task}")
-    known = query_schema.columns(question.task.schema)
+    known = query_schema.columns(question.schema)
     axes = tuple(by) or tuple(name for name in ("age", "sex") if name in known)
     question = question.count()
     return question.table(*axes) if axes else question
@@ -39,7 +39,7 @@ def quality(task: str, where: str = "", columns: Sequence[str] = ()) -> Question
     """What share of each column is missing or out of its public range, and how common each
     category is, the label's above all. One budget is split over all columns."""
     question = Question.about(task, where=where, title=f"Data quality: {task}")
-    schema = question.task.schema
+    schema = question.schema
     for name in columns or query_schema.columns(schema):
         column = query_schema.find(schema, name)
         if column.kind == "category":
@@ -74,7 +74,7 @@ def sites_that_differ(task: str, references: Sequence[Released]) -> Question:
             groups=groups(counts, variances, one.sites),
         )
         question = question.of(statistic)
-    check(Query(statistics=question.statistics), question.task.schema)
+    check(Query(statistics=question.statistics), question.schema)
     return replace(question, analysis=Harmonisation())
 
 
