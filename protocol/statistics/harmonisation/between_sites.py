@@ -93,17 +93,18 @@ def between(
     declared: Sequence[int],
     cell: NoisedTable,
     generator: np.random.Generator,
+    draws: int = DRAWS,
 ) -> Between | None:
     """sums: (2 + 3 G,) over sites, of `figures`. declared: patients of each site of the roster, of
     which those with most are taken for the sites that tell. cell: whose noise is that of one site's
-    cell. None where fewer than two sites have enough patients to tell."""
+    cell. draws: of the simulation. None where fewer than two sites have enough patients to tell."""
     sites, patients = round(float(sums[0])), float(sums[1])
     if sites < 2 or float(sums[2 : 2 + statistic.groups_compared].min()) <= 0:
         return None
     q, index = (float(of) for of in q_and_index(sums))
     largest = np.sort(declared)[::-1][:sites]
     sizes = np.maximum(1, np.rint(patients * largest / largest.sum())).astype(int)
-    qs, indices = q_and_index(_alike(statistic, sizes.tolist(), cell, generator))
+    qs, indices = q_and_index(_alike(statistic, sizes.tolist(), cell, generator, draws))
     degrees = (sites - 1) * (statistic.groups_compared - 1)
     limit = float(np.quantile(indices, 0.95))
     low, high = _ends(q, float(np.quantile(qs, 0.95)))
@@ -155,17 +156,21 @@ def q_and_index(sums: Floats) -> tuple[Floats, Floats]:
 
 
 def _alike(
-    statistic: Differing, sizes: Sequence[int], cell: NoisedTable, generator: np.random.Generator
+    statistic: Differing,
+    sizes: Sequence[int],
+    cell: NoisedTable,
+    generator: np.random.Generator,
+    draws: int,
 ) -> Floats:
-    """(DRAWS, 2 + 3 G) sums over sites of so many patients each that do not differ, but have any
+    """(draws, 2 + 3 G) sums over sites of so many patients each that do not differ, but have any
     shares that agree with what was released."""
     released, widths = statistic.released, _members(statistic).sum(axis=0)
-    noise = generator.normal(size=(DRAWS, len(released.counts))) * np.sqrt(released.variances)
+    noise = generator.normal(size=(draws, len(released.counts))) * np.sqrt(released.variances)
     shares = _shares(statistic, np.array(released.counts) + noise)
-    sums = np.zeros((DRAWS, 2 + 3 * statistic.groups_compared))
+    sums = np.zeros((draws, 2 + 3 * statistic.groups_compared))
     for patients in sizes:
         of_site = generator.multinomial(patients, shares).astype(np.float64)
         for group, width in enumerate(widths):
-            of_site[:, group] += cell.noise(generator, (DRAWS, int(width))).sum(axis=1)
+            of_site[:, group] += cell.noise(generator, (draws, int(width))).sum(axis=1)
         sums += _figures(statistic, of_site, cell.variance)
     return sums
