@@ -1,6 +1,6 @@
 """Checks of a query against a task's schema, by both sides, before any data is touched.
 
-For a query the label is one of the columns.
+For a query the label is one of the columns, or two: a time and whether the event came then.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import assert_never
 
 from protocol.errors import Code, WardroundError, unknown_name
 from protocol.outcomes.kinds import OutcomeKind
+from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.condition import Comparison, IsMissing, IsOneOf, Leaf, leaves
 from protocol.study.query import (
     Axis,
@@ -55,9 +56,25 @@ def scored_schema(schema: Schema, outcome: OutcomeKind) -> Schema:
     return replace(schema, columns=(*said, *schema.columns), images=(), label="", label_meaning="")
 
 
+def records_schema(schema: Schema, outcome: OutcomeKind) -> Schema:
+    """The schema of a task's records as a query reads them. The time and the event of a label are
+    columns beside the others: a number of the range that the task learns, and the categories 0 and
+    1."""
+    if not isinstance(outcome, TimeToEvent):
+        return schema
+    (time, event), meaning = schema.labels, schema.label_meaning
+    followed = (
+        Column(time, meaning, low=0, high=outcome.ends[-1]),
+        Column(event, f"{schema.label}: whether it came", "category", categories=("0", "1")),
+    )
+    return replace(schema, columns=(*schema.columns, *followed), label="", labels=())
+
+
 def asked_schema(query: Query, schema: Schema, outcome: OutcomeKind) -> Schema:
     """Of the columns that a query may read: its task's, or those of predictions."""
-    return schema if query.scored is None else scored_schema(schema, outcome)
+    if query.scored is not None:
+        return scored_schema(schema, outcome)
+    return records_schema(schema, outcome)
 
 
 def find(schema: Schema, name: str) -> Column:

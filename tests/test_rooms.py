@@ -27,6 +27,8 @@ ORDER = {
         "protocol.privacy",
         "protocol.metrics",
         "protocol.statistics",
+        "protocol.statistics.harmonisation",
+        "protocol.statistics.analyses",
         "protocol.exact",
         "protocol.wire",
         "protocol.terminal",

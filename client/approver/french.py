@@ -101,6 +101,9 @@ FRENCH: dict[str, str] = {
     "drift: whether these counts are still shared out as in a histogram from before": (
         "dérive : si ces comptes se répartissent encore comme dans un histogramme antérieur"
     ),
+    "harmonisation: how far hospitals lie from one another in each column": (
+        "harmonisation : à quel point les hôpitaux s'écartent les uns des autres, par colonne"
+    ),
     "patients whom this site scored from {since} to {until} with the model {model}, what it said "
     "and what it was given{among}; each counts once in a statistic, by his first such record": (
         "les patients que ce site a évalués de {since} à {until} avec le modèle {model} : ce qu'il "
@@ -143,16 +146,16 @@ FRENCH: dict[str, str] = {
     "{column} ({cells} cells)": "{column} ({cells} cases)",
     "{name}: how many by {by}": "{name} : combien par {by}",
     "{name}: whether this site's counts by {column} ({cells} cells), with noise, differ from those "
-    "of all sites": (
+    "of all sites, and how far": (
         "{name} : si les comptes de ce site par {column} ({cells} cases), bruités, diffèrent de "
-        "ceux de tous les sites"
+        "ceux de tous les sites, et à quel point"
     ),
     "epsilon {epsilon:g} at delta {delta:g} for each patient; this site adds all of the {noise} "
-    "noise to its own counts, of which about 95% stays below {half:.3g} patients in each cell; how "
-    "many sites say what is shown without more noise": (
+    "noise to its own counts, of which about 95% stays below {half:.3g} patients in each cell; "
+    "sums over sites of what is made of these are shown without more noise": (
         "epsilon {epsilon:g} à delta {delta:g} pour chaque patient ; ce site ajoute à ses propres "
         "comptes tout le bruit ({noise}), dont environ 95 % reste sous {half:.3g} patients dans "
-        "chaque case ; combien de sites disent quoi est montré sans autre bruit"
+        "chaque case ; ce qui en est tiré est additionné sur les sites et montré sans autre bruit"
     ),
     "{columns}; to learn {label} ({meaning})": ("{columns} ; pour apprendre {label} ({meaning})"),
     "masked numbers; only sums over {least} or more sites can be opened, while no more than "

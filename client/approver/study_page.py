@@ -27,7 +27,15 @@ from protocol.study.algorithms import (
     FedProxOptions,
     ScaffoldOptions,
 )
-from protocol.study.analysis import Analysis, Drift, Hazards, Regression, Survival, TableOne
+from protocol.study.analysis import (
+    Analysis,
+    Drift,
+    Harmonisation,
+    Hazards,
+    Regression,
+    Survival,
+    TableOne,
+)
 from protocol.study.condition import in_words
 from protocol.study.exact_analysis import AnyExact, ExactSurvival, honest
 from protocol.study.query import Cells, Differing, Mean, Query, Scored, Statistic
@@ -242,6 +250,8 @@ def _read_as(analysis: Analysis, say: Say) -> str:
             return say(
                 "drift: whether these counts are still shared out as in a histogram from before"
             )
+        case Harmonisation():
+            return say("harmonisation: how far hospitals lie from one another in each column")
     assert_never(analysis)
 
 
@@ -299,7 +309,7 @@ def _question(statistic: Statistic, say: Say) -> str:
             return (
                 say(
                     "{name}: whether this site's counts by {column} ({cells} cells), with noise, "
-                    "differ from those of all sites",
+                    "differ from those of all sites, and how far",
                     name=statistic.name,
                     column=statistic.axis.column,
                     cells=len(statistic.axis.labels),
@@ -380,7 +390,7 @@ def _how_private(study: Study, say: Say) -> str:
         return say(
             "epsilon {epsilon:g} at delta {delta:g} for each patient; this site adds all of the "
             "{noise} noise to its own counts, of which about 95% stays below {half:.3g} patients "
-            "in each cell; how many sites say what is shown without more noise",
+            "in each cell; sums over sites of what is made of these are shown without more noise",
             epsilon=privacy.epsilon,
             delta=privacy.delta,
             noise=noise_in_words(study.query.mechanism),

@@ -33,7 +33,9 @@ from protocol.study.analysis import Family
 from protocol.study.exact_analysis import ExactAnalysis, ExactSurvival, covariate_columns
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
-from tasks.schema import Schema, Table
+from tasks.base import Task
+from tasks.query_schema import records_schema
+from tasks.schema import Table
 
 _STEPS, _TIGHT = 200, 1e-14
 
@@ -107,9 +109,10 @@ def _derivatives(analysis: ExactAnalysis, design: ExactDesign, past: Past) -> tu
     return np.rint(sums.flat(analysis) * 2.0**analysis.fraction_bits), effective
 
 
-def contributor_of(study: Study, schema: Schema, table: Table) -> QueryContributor:
+def contributor_of(study: Study, task: Task, table: Table) -> QueryContributor:
     """One site's records for a query, or for the exact analysis that follows it. Raises as
     `QueryContributor.of` and `ExactContributor.prepared`."""
+    schema = records_schema(task.schema, task.outcome)
     counts = QueryContributor.of(study, schema, table)
     return counts if study.exact is None else ExactContributor.prepared(study, counts.records)
 

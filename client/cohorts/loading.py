@@ -234,7 +234,7 @@ def build_query_contributor(config: SiteConfig, task: Task, study: Study) -> Que
 
     Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table` and `QueryContributor.of` raise.
     """
-    contributor = contributor_of(study, task.schema, read_table(config, task.name))
+    contributor = contributor_of(study, task, read_table(config, task.name))
     config.policy.check_patients(contributor.records.patients)
     if study.query is not None and study.query.compares_sites:
         _show_here(config, study, study.query, contributor)

@@ -1,9 +1,10 @@
 """Where this site differs from all sites together, column by column (`wardround query quality`).
 
 The site itself sees it from its own counts (`seen_here`), which never leave. What leaves, masked,
-is one word for each column, made of noised counts alone (`said`): so it says no more of a patient
-than those counts would, however often and with whatever references it is asked. Both compare with
-all sites, this one among them: that makes differences look smaller, never larger.
+is one word for each column and how far the site lies from all, made of noised counts alone
+(`said`): so it says no more of a patient than those counts would, however often and with whatever
+references it is asked. Both compare with all sites, this one among them: that makes differences
+look smaller, never larger.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from protocol import durable_files
 from protocol.privacy import query_noise
 from protocol.statistics.drift import compare, compare_commonest
 from protocol.statistics.drift_tables import Verdict, share_verdict, verdict
+from protocol.statistics.harmonisation.between_sites import figures, to_integers
 from protocol.statistics.noised_table import NoisedTable
 from protocol.study.query import SITES_THAT, Differing
 from protocol.study.study import Study
@@ -51,12 +53,18 @@ class ColumnHere:
 
 
 def said(study: Study, counts: Integers) -> Integers:
-    """(cells of all histograms,) integers in units of `scale` -> (3 for each column,): `scale` at
-    the word that the site says. Draws fresh noise, which the ledger has been debited for."""
+    """(cells of all histograms,) integers in units of `scale` -> (cells of the query,): for each
+    column `scale` at the word that the site says, then its figures, which are 0 where it has too
+    few patients for its noise. Draws fresh noise, which the ledger has been debited for."""
     scale = study.evaluation.scale
     noised = (counts + query_noise.own(study, len(counts))) / scale
-    words = [word for _, _, word, _ in _compared(study, noised, query_noise.own_noise(study))]
-    return np.eye(len(SITES_THAT), dtype=np.int64)[words].ravel() * scale
+    cells = []
+    for statistic, here, word, _ in _compared(study, noised, query_noise.own_noise(study)):
+        cells.append(np.eye(len(SITES_THAT), dtype=np.int64)[word] * scale)
+        of_site = figures(statistic, here.counts, here.variance)
+        enough = here.enough(float(here.counts.sum()), here.counts.size)
+        cells.append(to_integers(of_site if enough else np.zeros_like(of_site)))
+    return np.concatenate(cells)
 
 
 def seen_here(study: Study, counts: Integers) -> list[ColumnHere]:
@@ -64,14 +72,14 @@ def seen_here(study: Study, counts: Integers) -> list[ColumnHere]:
     columns = []
     for statistic, here, word, p in _compared(study, counts / study.evaluation.scale, _NO_NOISE):
         everywhere = _shares(np.array(statistic.released.counts))
-        shares = zip(statistic.axis.labels, _shares(here), everywhere, strict=True)
+        shares = zip(statistic.axis.labels, _shares(here.counts), everywhere, strict=True)
         columns.append(ColumnHere(statistic.name, SITES_THAT[word], p, tuple(shares)))
     return columns
 
 
 def _compared(
     study: Study, counts: Counts, noise: tuple[Counts, Counts]
-) -> Iterator[tuple[Differing, Counts, int, float | None]]:
+) -> Iterator[tuple[Differing, NoisedTable, int, float | None]]:
     """Each statistic with its counts, their place in `SITES_THAT`, and p where there is one."""
     query, _ = query_noise.query_and_event(study)
     generator, start = np.random.default_rng(0), 0
@@ -80,7 +88,7 @@ def _compared(
             here = counts[start : start + len(statistic.axis.labels)]
             start += len(here)
             table = NoisedTable((statistic.axis,), here, *noise, query.least_count)
-            yield statistic, here, *_judged(statistic, table, len(query.statistics), generator)
+            yield statistic, table, *_judged(statistic, table, len(query.statistics), generator)
 
 
 def _judged(

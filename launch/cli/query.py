@@ -198,8 +198,8 @@ def quality(
     """What share of each column is missing or out of range, and how common is the label?
 
     Before training on columns that no two hospitals may fill in alike. With --reference: how many
-    hospitals differ, by more than noise. Which ones nobody learns but they: each sees for itself in
-    which columns, on a page in its state folder.
+    hospitals differ, by more than noise, and how far they lie apart (Q, I2). Which ones nobody
+    learns but they: each sees for itself in which columns, on a page in its state folder.
 
     Example: wardround query quality --task heart_disease --epsilon 1
     """

@@ -241,4 +241,4 @@ def _cohort_loader(cohort: Cohort | None) -> Callable[[Task, Study], Cohort]:
 def _query_contributor(table: Table | None) -> Callable[[Task, Study], QueryContributor] | None:
     if table is None:
         return None
-    return lambda task, study: contributor_of(study, task.schema, table)
+    return lambda task, study: contributor_of(study, task, table)

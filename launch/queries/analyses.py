@@ -205,7 +205,7 @@ def _outcome(question: Question, text: str, family: Family) -> Axis:
     if not isinstance(axis, Bins):
         raise _unfit(f"{text!r} is no number column.", "Or leave out --family: binomial.")
     if family == "poisson":
-        column = query_schema.find(question.task.schema, axis.column)
+        column = query_schema.find(question.schema, axis.column)
         low, high = max(0, math.floor(column.low)), math.ceil(column.high)
         if high - low > 200:
             raise _unfit(f"{axis.column} has a range of more than 200.", "Take family gaussian.")

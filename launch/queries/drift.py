@@ -41,9 +41,10 @@ _NORMAL_95 = 1.96
 
 @dataclass(frozen=True)
 class Released:
-    """A histogram of one column that was released before."""
+    """A histogram of one column that was released before, by a study of so many sites."""
 
     task: str
+    sites: int
     cells: Cells
     reference: Reference
 
@@ -138,7 +139,7 @@ def _answered(study: Study, query: Query, summary: Mapping[str, Any]) -> list[Re
         counts = [float(row.get("value", hidden / 2)) for row in answer["rows"]]
         variances = [noise + (hidden**2 / 12 if "hidden" in row else 0) for row in answer["rows"]]
         reference = Reference(counts=tuple(counts), variances=tuple(variances))
-        found.append(Released(study.task.name, statistic, reference))
+        found.append(Released(study.task.name, len(study.roster), statistic, reference))
     return found
 
 
@@ -171,7 +172,11 @@ def _scores(study: Study, summary: Mapping[str, Any]) -> list[Released]:
         reference = Reference(
             counts=(*map(float, shares), 0.0), variances=(*[variance] * joined, 0.0)
         )
-        found.append(Released(study.task.name, Cells(name=axis.column, axes=(axis,)), reference))
+        found.append(
+            Released(
+                study.task.name, len(study.roster), Cells(name=axis.column, axes=(axis,)), reference
+            )
+        )
     return found
 
 

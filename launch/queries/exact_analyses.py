@@ -178,7 +178,7 @@ def _asked(question: Question, analysis: AnyExact, kind: str) -> Question:
 
 
 def _covariate(question: Question, text: str, references: Mapping[str, str]) -> Covariate:
-    column = query_schema.columns(question.task.schema).get(text.strip())
+    column = query_schema.columns(question.schema).get(text.strip())
     if column is not None and column.kind == "number":
         return NumberCovariate(column=column.name, low=column.low, high=column.high)
     axis = question.axis(text)
@@ -213,7 +213,7 @@ def _stratum(question: Question, text: str) -> Axis:
 
 
 def _range(question: Question, name: str) -> tuple[float, float]:
-    column = query_schema.find(question.task.schema, name)
+    column = query_schema.find(question.schema, name)
     query_schema.require_kind(column, "number")
     return column.low, column.high
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from launch.queries.drift import Released
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
+from protocol.statistics.harmonisation.between_sites import groups
+from protocol.study.analysis import Harmonisation
 from protocol.study.query import Bins, Cells, Differing, Query
 from tasks import query_schema
 from tasks.query_schema import check
@@ -24,7 +29,7 @@ def feasibility(task: str, where: str = "", by: Sequence[str] = ()) -> Question:
     """How many patients would a study have, in all and by these columns (age and sex, where the
     task has them)."""
     question = Question.about(task, where=where, title=f"Feasibility: {task}")
-    known = query_schema.columns(question.task.schema)
+    known = query_schema.columns(question.schema)
     axes = tuple(by) or tuple(name for name in ("age", "sex") if name in known)
     question = question.count()
     return question.table(*axes) if axes else question
@@ -34,7 +39,7 @@ def quality(task: str, where: str = "", columns: Sequence[str] = ()) -> Question
     """What share of each column is missing or out of its public range, and how common each
     category is, the label's above all. One budget is split over all columns."""
     question = Question.about(task, where=where, title=f"Data quality: {task}")
-    schema = question.task.schema
+    schema = question.schema
     for name in columns or query_schema.columns(schema):
         column = query_schema.find(schema, name)
         if column.kind == "category":
@@ -46,8 +51,9 @@ def quality(task: str, where: str = "", columns: Sequence[str] = ()) -> Question
 
 
 def sites_that_differ(task: str, references: Sequence[Released]) -> Question:
-    """How many sites differ from all together in each of these columns, by more than noise; every
-    site sees for itself in which. references: what `quality` released before.
+    """How many sites differ from all together in each of these columns, by more than noise, and how
+    far they lie from one another; every site sees for itself in which. references: what `quality`
+    or histograms released before.
 
     Raises WardroundError: CONFIGURATION for a reference of another task, REFUSED_STUDY for a column
     that the task lacks."""
@@ -60,10 +66,16 @@ def sites_that_differ(task: str, references: Sequence[Released]) -> Question:
                 remedy="Name the folder of a `wardround query quality` about this task.",
             )
         (axis,) = one.cells.axes
-        statistic = Differing(name=one.cells.name, axis=axis, released=one.reference)
+        counts, variances = np.array(one.reference.counts), np.array(one.reference.variances)
+        statistic = Differing(
+            name=one.cells.name,
+            axis=axis,
+            released=one.reference,
+            groups=groups(counts, variances, one.sites),
+        )
         question = question.of(statistic)
-    check(Query(statistics=question.statistics), question.task.schema)
-    return question
+    check(Query(statistics=question.statistics), question.schema)
+    return replace(question, analysis=Harmonisation())
 
 
 def dose(where: str = "", by: Sequence[str] = ("region", "vendor")) -> Question:

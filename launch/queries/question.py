@@ -33,7 +33,7 @@ from protocol.study.query import (
 )
 from tasks import query_schema, registry
 from tasks.base import Task
-from tasks.schema import Column
+from tasks.schema import Column, Schema
 
 BINS, FINE_BINS = 5, 32
 """Of a number column, where nothing else is asked for: shown as they are, or for quantiles."""
@@ -67,8 +67,8 @@ class Question:
         Raises WardroundError: UNKNOWN_TASK, CONFIGURATION, REFUSED_STUDY for an unknown column.
         """
         loaded = registry.load(task, options)
-        condition = parse(where, loaded.schema) if where.strip() else None
-        return Question(loaded, condition, (), least_count, title, options)
+        question = Question(loaded, None, (), least_count, title, options)
+        return replace(question, where=question._condition(where))
 
     def count(self, name: str = "patients", *, where: str = "") -> Question:
         """How many patients."""
@@ -97,7 +97,7 @@ class Question:
 
     def mean(self, column: str, name: str = "", *, where: str = "") -> Question:
         """Of a number column clipped to its public range, where it is not missing."""
-        declared = query_schema.find(self.task.schema, column)
+        declared = query_schema.find(self.schema, column)
         query_schema.require_kind(declared, "number")
         return self.of(
             Mean(
@@ -112,18 +112,23 @@ class Question:
     def axis(self, text: str, bins: int = BINS) -> Axis:
         """`column`, `column:8`, `column:45/60/75`, or a condition."""
         name, _, how = text.partition(":")
-        known = query_schema.columns(self.task.schema)
+        known = query_schema.columns(self.schema)
         if name.strip() not in known and any(sign in text for sign in " <>=("):
-            return ConditionAxis(condition=parse(text, self.task.schema))
-        column = query_schema.find(self.task.schema, name.strip())
+            return ConditionAxis(condition=parse(text, self.schema))
+        column = query_schema.find(self.schema, name.strip())
         if column.kind == "category":
             if how:
                 raise _unfit(text, f"{column.name} has categories, not bins")
             return Categories(column=column.name, categories=query_schema.categories(column))
         return _made(text, column=column.name, edges=_edges(column, how, bins, text))
 
+    @property
+    def schema(self) -> Schema:
+        """The columns that may be asked for: the task's, its label among them."""
+        return query_schema.records_schema(self.task.schema, self.task.outcome)
+
     def _condition(self, text: str) -> Condition | None:
-        return parse(text, self.task.schema) if text.strip() else None
+        return parse(text, self.schema) if text.strip() else None
 
     def of(self, statistic: Statistic) -> Question:
         """Any statistic, under a name of its own."""

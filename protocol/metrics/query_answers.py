@@ -70,7 +70,7 @@ def answers(study: Study, total: Integers, participants: int) -> tuple[Answer, .
             case Cells():
                 derived = _quantiles(statistic, part, spread, query.least_count)
             case Differing():  # numbers of sites, not of patients
-                shown, derived = part.tolist(), {}
+                shown, derived = part[: len(SITES_THAT)].tolist(), {}
             case never:
                 assert_never(never)
         results.append(Answer(statistic.name, tuple(shown), width, derived))

@@ -33,7 +33,7 @@ from protocol.study.algorithms import (
     ScaffoldOptions,
     Sgd,
 )
-from protocol.study.query import SITES_THAT
+from protocol.study.query import FIGURE_UNIT, LARGEST_FIGURE, SITES_THAT
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
     Integers,
@@ -188,10 +188,10 @@ def _impossible_counts(study: Study, counts: Integers, participants: Sites) -> s
     to one of each partition; in a query `scale`, over the cells of each statistic."""
     scale, cells = study.evaluation.scale, len(counts)
     if study.query is not None and study.query.compares_sites:
-        said = counts.reshape(-1, len(SITES_THAT))
-        if int(counts.min()) < 0 or np.any(said.sum(axis=1) != len(participants) * scale):
-            return "of a column not every site has said one thing"
-        return ""
+        parts = [counts[where] for where in study.query.slices]
+        return next(
+            filter(None, (_impossible_words(one, scale, participants) for one in parts)), ""
+        )
     largest, added = (
         (1, len(study.query.statistics))
         if study.query is not None
@@ -221,6 +221,18 @@ def _impossible_counts(study: Study, counts: Integers, participants: Sites) -> s
     whole = int(counts.sum(dtype=np.int64))
     if not -all_cells <= whole <= added * scored + all_cells:
         return "the histogram counts more patients than are declared, or less than none"
+    return ""
+
+
+def _impossible_words(counts: Integers, scale: int, participants: Sites) -> str:
+    """Of one column in which sites are compared: a word of each, and their figures."""
+    words, sums = np.split(counts, [len(SITES_THAT)])
+    if int(words.min()) < 0 or int(words.sum()) != len(participants) * scale:
+        return "of a column not every site has said one thing"
+    if not 0 <= int(sums[0]) <= len(participants) * FIGURE_UNIT:
+        return "more sites are compared in a column than take part"
+    if _largest(sums) > len(participants) * LARGEST_FIGURE:
+        return "the figures of a column are larger than any site may say"
     return ""
 
 

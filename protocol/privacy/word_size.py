@@ -73,10 +73,12 @@ def _query_bits(study: Study, query: Query) -> WordBits:
     match query.mechanism:
         case "laplace":
             most = most_scored(study) * study.evaluation.scale + max_noise(study)
-            return whole_words(sum_bits(most, 0.0, query.cells, study.aggregation.attempts))
+            bits = whole_words(sum_bits(most, 0.0, query.cells, study.aggregation.attempts))
         case "skellam":
-            return _histogram_bits(study)
-    assert_never(query.mechanism)
+            bits = _histogram_bits(study)
+        case never:
+            assert_never(never)
+    return 64 if query.compares_sites else bits  # figures are cut to what fits 64
 
 
 def _histogram_bits(study: Study) -> WordBits:

@@ -6,16 +6,18 @@ from typing import assert_never
 
 import numpy as np
 
-from protocol.privacy.query_noise import pooled_noise, query_and_event
+from protocol.privacy.query_noise import own_noise, pooled_noise, query_and_event
 from protocol.statistics.drift_tables import drift_tables
+from protocol.statistics.harmonisation.between_sites import opened
+from protocol.statistics.harmonisation.tables import Seen, harmonisation_tables
 from protocol.statistics.hazard_tables import hazard_tables
 from protocol.statistics.noised_table import NoisedTable
 from protocol.statistics.regression_tables import regression_tables
 from protocol.statistics.results import AnalysisResult
 from protocol.statistics.survival_tables import survival_tables
 from protocol.statistics.table_one import table_one
-from protocol.study.analysis import Drift, Hazards, Regression, Survival, TableOne
-from protocol.study.query import Cells
+from protocol.study.analysis import Drift, Harmonisation, Hazards, Regression, Survival, TableOne
+from protocol.study.query import Cells, Differing
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers
 
@@ -39,7 +41,24 @@ def analyse(study: Study, total: Integers, participants: int) -> AnalysisResult 
             return hazard_tables(analysis, tables[0])
         case Drift():
             return drift_tables(analysis, [one.name for one in query.statistics], tables)
+        case Harmonisation():
+            declared = [member.patients for member in study.roster]
+            return harmonisation_tables(_seen(study, total), declared)
     assert_never(analysis)
+
+
+def _seen(study: Study, total: Integers) -> tuple[Seen, ...]:
+    query, event = query_and_event(study)
+    values, chances = own_noise(study)
+    return tuple(
+        Seen(
+            one,
+            *opened(total[where], event.scale),
+            NoisedTable((one.axis,), np.zeros(0), values, chances, query.least_count),
+        )
+        for one, where in zip(query.statistics, query.slices, strict=True)
+        if isinstance(one, Differing)
+    )
 
 
 def _tables(study: Study, total: Integers, participants: int) -> tuple[NoisedTable, ...]:

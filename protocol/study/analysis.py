@@ -14,7 +14,7 @@ from typing import Annotated, Literal, assert_never
 from pydantic import Field
 
 from protocol.document import Document, added_field
-from protocol.study.query import Axis, Bins, Cells, ConditionAxis, Query, Reference
+from protocol.study.query import Axis, Bins, Cells, ConditionAxis, Differing, Query, Reference
 
 Family = Literal["binomial", "gaussian", "poisson"]
 Interactions = Annotated[
@@ -76,13 +76,25 @@ class Drift(Document):
     references: Annotated[tuple[Reference, ...], Field(min_length=1, max_length=200, strict=False)]
 
 
+class Harmonisation(Document):
+    """Whether sites differ from one another, column by column, by more than noise explains. A query
+    that compares sites, read by what they say and by the sums of their figures."""
+
+    kind: Literal["harmonisation"] = "harmonisation"
+
+
 Analysis = Annotated[
-    TableOne | Survival | Regression | Hazards | Drift, Field(discriminator="kind")
+    TableOne | Survival | Regression | Hazards | Drift | Harmonisation,
+    Field(discriminator="kind"),
 ]
 
 
 def check(analysis: Analysis, query: Query) -> None:
     """Raises ValueError where the query's tables cannot be read so."""
+    if isinstance(analysis, Harmonisation):
+        if not all(isinstance(one, Differing) for one in query.statistics):
+            raise ValueError("harmonisation is read off a query that compares sites")
+        return
     tables = [one for one in query.statistics if isinstance(one, Cells)]
     if len(tables) < len(query.statistics):
         raise ValueError("an analysis is read off tables")

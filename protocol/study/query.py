@@ -184,7 +184,10 @@ class Mean(Document):
 
 Number = Annotated[float, Field(ge=-1e12, le=1e12)]
 SITES_THAT = ("differ", "do not differ", "cannot tell")
-"""What a site can say of a column, and so the cells of a statistic that compares."""
+"""What a site can say of a column, and so the first cells of a statistic that compares."""
+FIGURE_UNIT, LARGEST_FIGURE = 1024, 2**50
+"""Of what a site that is compared adds to the further cells: integers for each unit, and the
+largest one: the sums of 4,096 sites fit into words of 64 bits."""
 
 
 class Reference(Document):
@@ -202,25 +205,34 @@ class Reference(Document):
 
 
 class Differing(Document):
-    """How many sites differ from all together in one column by more than noise: one cell for each
-    of `SITES_THAT`. A site counts its patients along `axis`, adds noise that suffices by itself,
-    compares with what was `released` over all sites, and adds `scale` to one of the cells."""
+    """How many sites differ from all together in one column by more than noise, and how far they
+    lie from one another. A site counts its patients along `axis`, adds noise that suffices by
+    itself, and compares with what was `released` over all sites. It adds `scale` to one cell of
+    `SITES_THAT`, and its figures (`protocol.statistics.harmonisation.between_sites`) to the further
+    ones: two of the site, then three of each group of cells. `groups`: that of each label."""
 
     kind: Literal["differing"] = "differing"
     name: Label
     where: Condition | None = None
     axis: Axis
     released: Reference
+    groups: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=1026, strict=False)]
 
     @validator(mode="after")
     def _same_cells(self) -> Self:
-        if len(self.released.counts) != len(self.axis.labels):
-            raise ValueError("what was released has as many cells as the axis")
+        if not len(self.released.counts) == len(self.groups) == len(self.axis.labels):
+            raise ValueError("what was released has as many cells as the axis, each in a group")
+        if not 2 <= len(set(self.groups)) == max(self.groups) + 1:
+            raise ValueError("groups are numbered from 0, without a gap, and are two or more")
         return self
 
     @property
+    def groups_compared(self) -> int:
+        return max(self.groups) + 1
+
+    @property
     def cells(self) -> int:
-        return len(SITES_THAT)
+        return len(SITES_THAT) + 2 + 3 * self.groups_compared
 
     @property
     def asks(self) -> StatisticKind:

@@ -16,7 +16,7 @@ from client.cohorts.site_comparison import ColumnHere, said, seen_here, write_pa
 from protocol.privacy import query_noise
 from protocol.privacy.query_noise import half_width, own, own_noise, pooled_noise, share
 from protocol.privacy.releases import evaluation_event, planned_broken_epsilon, planned_events
-from protocol.study.query import SITES_THAT
+from protocol.study.query import FIGURE_UNIT, SITES_THAT
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from tasks.schema import PATIENT, Column, Schema, Table
@@ -39,7 +39,13 @@ def comparing(
     """A query that compares the missing values of one column, `columns` times; epsilon: of each."""
     released_so = {"counts": list(released), "variances": [4.0, 4.0]}
     statistics = [
-        {"kind": "differing", "name": f"chol {k}", "axis": AXIS, "released": released_so}
+        {
+            "kind": "differing",
+            "name": f"chol {k}",
+            "axis": AXIS,
+            "released": released_so,
+            "groups": [0, 1],
+        }
         for k in range(columns)
     ]
     scale = 1 if mechanism == "laplace" else 256
@@ -93,8 +99,9 @@ def test_a_site_says_one_word_of_a_column(
     said_so = 0
     for _ in range(5):
         words = contributor.contribution(Sections(study, False, True), np.zeros(0, np.float32), 1)
-        assert sorted(words.tolist()) == [0, 0, study.evaluation.scale]
-        said_so += int(words.argmax() == word)
+        assert sorted(words[:3].tolist()) == [0, 0, study.evaluation.scale]
+        said_so += int(words[:3].argmax() == word)
+        assert words[3] == (FIGURE_UNIT if known + missing > 100 else 0)
     assert said_so >= 3, "noise changes the word once in hundreds"
     assert not contributor.noise(Sections(study, False, True), 3).any()
 
@@ -103,7 +110,7 @@ def test_noise_is_not_taken_for_a_difference() -> None:
     """At so small an epsilon a thousand patients tell nothing, though the site itself sees it."""
     study = comparing(epsilon=0.002)
     here = counts(study, 600, 400)
-    words = [said(study, here).tolist() for _ in range(20)]
+    words = [said(study, here)[:3].tolist() for _ in range(20)]
     assert words.count([0, 0, 1]) >= 16, "chance has its level too"
     assert seen_here(study, here)[0].says == "differ"
 
@@ -133,6 +140,16 @@ def test_what_is_said_rests_on_noised_counts_alone(
     for value in range(-4, 5):
         chance = (1 - ratio) / (1 + ratio) * ratio ** abs(value)
         assert is_binomial(int((noise == value).sum()), noise.size, chance), value
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_figures_rest_on_noised_counts_alone(mechanism: str) -> None:
+    """The patients that a site says, of two cells, have the noise of two cells."""
+    study = comparing(epsilon=0.25, mechanism=mechanism)
+    here = counts(study, 600, 400)
+    patients = np.array([said(study, here)[4] / FIGURE_UNIT for _ in range(200)]) - 1000
+    values, chances = own_noise(study)
+    assert np.var(patients) == pytest.approx(2 * np.dot(values**2, chances), rel=0.5)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

@@ -38,7 +38,7 @@ from protocol.secagg.context import Context
 from protocol.secagg.context import SignedKey as Signed
 from protocol.secagg.fixed_point import to_words
 from protocol.secagg.party import Party
-from protocol.study.query import Bins, Differing, Reference
+from protocol.study.query import FIGURE_UNIT, Bins, Differing, Reference
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
@@ -240,12 +240,15 @@ def test_a_site_that_is_compared_says_one_word_and_sees_the_rest(
 ) -> None:
     released = Reference(counts=(90.0, 900.0), variances=(4.0, 4.0))
     axis = Bins(column=COLUMN, edges=(0, 1000))
-    question = Question.about(TASK).of(Differing(name=COLUMN, axis=axis, released=released))
+    question = Question.about(TASK).of(
+        Differing(name=COLUMN, axis=axis, released=released, groups=(0, 1))
+    )
     study = study_of(question, epsilon=1.9)
     assert asked.propose(study.document).state == "accepted"
     found = asked.answer(study)
     assert not isinstance(found, Code)
-    assert found.tolist() == [study.evaluation.scale, 0, 0]
+    assert found[:4].tolist() == [study.evaluation.scale, 0, 0, FIGURE_UNIT]
+    assert len(found) == 3 + 2 + 3 * 2
     assert asked.debited_when_tallied == [1]
     (row,) = spending_by_study(asked.governance.state, asked.governance.policy)
     assert row.evaluated == (1, 1)

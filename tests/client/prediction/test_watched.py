@@ -220,7 +220,7 @@ def test_a_site_that_is_asked_for_drift_is_told_what_it_is(asked: Asked) -> None
     cells = first.statistics[0]
     assert isinstance(cells, Cells)
     reference = Reference(counts=(10.0,) * 17, variances=(1.0,) * 17)
-    question = drift(Question.about(TASK), period(month), [Released(TASK, cells, reference)])
+    question = drift(Question.about(TASK), period(month), [Released(TASK, 4, cells, reference)])
     text = str(summarise(asked.governance.approvals, study(period(month), question)))
     assert f"scored from {month} to {month}" in text
     assert "drift" in text

@@ -282,6 +282,30 @@ def test_an_analysis_of_other_tables_than_it_says_is_no_study() -> None:
     assert Study.model_validate_json(json.dumps(plain)).analysis is not None
 
 
+def test_the_label_of_a_task_of_times_is_read_as_time_and_event() -> None:
+    """The trial's own days and event (generated patients): the curve of the pooled patients, and
+    hazard ratios of an arm."""
+    about = Question.about("trial_survival", data="generated")
+    tables = about.task.public_sites(None)
+    days, event = (
+        np.concatenate([np.asarray(table[name], float) for table in tables.values()])
+        for name in about.task.schema.label_columns
+    )
+    time, came = (
+        f"{about.task.schema.labels[0]}:0/180/360/540",
+        f"{about.task.schema.labels[1]} = 1",
+    )
+    curve = ask(analyses.survival(about, time, came), PRICE)
+    (found,) = (one for one in curve.outcome.answers)
+    assert sum(count or 0 for count in found.counts) == pytest.approx(len(days), abs=20)
+    early = ask(about.count(where=f"{came} and {about.task.schema.labels[0]} < 180"), PRICE)
+    assert early["patients"].counts[0] == pytest.approx(((event == 1) & (days < 180)).sum(), abs=3)
+    ratios = ask(analyses.cox(about, time, came, ("arm",)), PRICE)
+    assert ratios.analysis is not None
+    with pytest.raises(WardroundError, match="no column 'progression'"):
+        analyses.survival(about, "progression:4", came)
+
+
 def test_poisson_outcomes_are_counted_one_by_one() -> None:
     question = analyses.glm(ABOUT, "mean_radius", ("malignant",), family="poisson")
     (of,) = question.statistics

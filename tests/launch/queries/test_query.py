@@ -21,6 +21,7 @@ from launch.queries.result_view import bar
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import answers
 from protocol.privacy.query_noise import half_width, query_and_event, share
+from protocol.statistics.results import Figure
 from protocol.study.query import Bins, Categories, Cells, ConditionAxis
 from protocol.study.study import Study
 from server.answers.query_page import page
@@ -276,6 +277,16 @@ def test_at_how_many_sites_a_column_differs(tmp_path: Path) -> None:
     assert found["mean_texture"].half_width == 0.0
     assert [sum(n or 0 for n in answer.counts) for answer in outcome.answers] == [3, 3]
     assert "sites that do not differ" in markdown(outcome)
+    assert outcome.analysis is not None
+    (table,) = outcome.analysis.tables
+    moved, alike = ({**dict(zip(table.columns, row.cells, strict=True))} for row in table.rows)
+    assert (moved["verdict"], alike["verdict"]) == ("DIFFER", "no sign of difference")
+    index = moved["index between hospitals"]
+    assert isinstance(index, Figure)
+    assert index.low is not None
+    assert index.low > 0.25
+    assert moved["hospitals compared"] == Figure(3.0)
+    assert moved["hospitals that differ"] == Figure(found["mean_radius"].counts[0])
     assert "each site's own counts will be within" in cost(outcome.study)
     with pytest.raises(WardroundError) as caught:
         presets.sites_that_differ("heart_disease", references)

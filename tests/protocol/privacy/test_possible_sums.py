@@ -5,6 +5,8 @@ model is its author's (NVFlare pull request 5240); a sum that is nonsense is app
 (Flower issue 7645); a check of every second sum is none (Attribution Reporting API issue 40).
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ from protocol.privacy.possible_sums import (
 from protocol.privacy.skellam import skellam
 from protocol.secagg.fixed_point import clip_and_round, max_sampled
 from protocol.study.algorithms import AdamW, LocalOptimiser, Sgd
+from protocol.study.query import FIGURE_UNIT, LARGEST_FIGURE
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
     Integers,
@@ -205,9 +208,21 @@ def test_what_a_robust_rule_sees_one_by_one_is_left_to_it() -> None:
 def test_sites_that_are_compared_say_one_thing_each() -> None:
     released = {"counts": [1.0, 2.0], "variances": [1.0, 1.0]}
     axis = {"kind": "bins", "column": "age", "edges": [30, 50]}
-    differing = {"kind": "differing", "name": "age", "axis": axis, "released": released}
+    differing: dict[str, Any] = {"kind": "differing", "name": "age", "axis": axis}
+    differing |= {"released": released, "groups": [0, 1]}
     study = asked({"statistics": [differing]}, evaluation={"noise_multiplier": 4.0, "scale": 1})
     sections, three = Sections(study, False, True), frozenset(list(study.sites)[:3])
-    for total, possible in (([1, 2, 0], True), ([2, 2, 0], False), ([4, -1, 0], False)):
-        why = impossible(study, sections, np.array(total), three, np.zeros(0, np.float32))
+    most, one = LARGEST_FIGURE, FIGURE_UNIT
+    for words, figures, possible in (
+        ([1, 2, 0], [3 * one, *[3 * most] * 7], True),
+        ([1, 2, 0], [0, *[-3 * most] * 7], True),
+        ([2, 2, 0], [0] * 8, False),
+        ([4, -1, 0], [0] * 8, False),
+        ([1, 2, 0], [3 * one + 1, *[0] * 7], False),
+        ([1, 2, 0], [-1, *[0] * 7], False),
+        ([1, 2, 0], [0, *[0] * 6, 3 * most + 1], False),
+        ([1, 2, 0], [0, -3 * most - 1, *[0] * 6], False),
+    ):
+        total = np.array([*words, *figures])
+        why = impossible(study, sections, total, three, np.zeros(0, np.float32))
         assert (why == "") is possible, total

@@ -211,14 +211,18 @@ def test_labels_say_what_is_in_a_cell() -> None:
 def test_a_query_that_compares_sites_asks_nothing_else_and_cell_by_cell() -> None:
     released = {"counts": [1.0, 2.0], "variances": [1.0, 1.0]}
     axis = {"kind": "bins", "column": "age", "edges": [30, 50]}
-    differing = {"kind": "differing", "name": "age", "axis": axis, "released": released}
+    differing: dict[str, Any] = {"kind": "differing", "name": "age", "axis": axis}
+    differing |= {"released": released, "groups": [0, 1]}
     found = asked({"statistics": [differing]}).query
     assert found is not None
-    assert (found.compares_sites, found.cells, found.largest) == (True, 3, 2)
+    assert (found.compares_sites, found.cells, found.largest) == (True, 3 + 2 + 3 * 2, 2)
     assert (found.asks, found.columns) == (("histogram",), ("age",))
     for wrong in (
         [differing, {"kind": "cells", "name": "patients"}],
         [differing | {"axis": axis | {"edges": [30, 50, 70]}}],
+        [differing | {"groups": [0, 1, 1]}],
+        [differing | {"groups": [0, 0]}],
+        [differing | {"groups": [0, 2]}],
     ):
         with pytest.raises(ValidationError):
             asked({"statistics": wrong})

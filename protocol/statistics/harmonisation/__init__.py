@@ -1,0 +1,1 @@
+"""A harmonisation report: how far sites lie apart, column by column."""
