@@ -7,7 +7,7 @@ nobody trains anything, nobody evaluates. All federations of a number of sites s
 studies alternate. Median seconds of a round, the first left out, by each server's or first client's
 own clock; memory of all processes of the coordinator, its peak above what it held before the study;
 bytes on the loopback interface a round and a site, headers of TCP and IP included, so that nothing
-else may use it meanwhile.
+else may use it meanwhile. A peer that does not start is named and left out; its bars do not hold.
 
     wardround         secure aggregation, ledger and audit log on disk; privacy=none
     NVFlare           provisioned, FedAvg in NumPy as its recipe makes it (peers/nvflare.py)
@@ -48,6 +48,12 @@ OURS = ("privacy=none", "privacy.sampling_rate=1", "local_steps=1", "evaluation=
         "federation.masked=true")  # fmt: skip
 TUNED = 0.05
 """Seconds of NVFlare's polling intervals; its own are half a second and two."""
+REMEDIES = {
+    "NVFlare": "It is installed from a package registry: name a folder that has it, or is to have "
+    "it, with --environment, and look at the end of its logs above.",
+    "Flower": "Its programs come with this environment: install constraints.txt again, and look at "
+    "the end of its logs above.",
+}
 ROUNDS = {"wardround": 11, "NVFlare": 5, "NVFlare tuned": 9, "Flower": 3}
 
 
@@ -70,8 +76,14 @@ class Side:
     run: Callable[[int, int], list[float]]
 
 
-def sides(stack: ExitStack, folder: Path, sites: int, python: Path) -> dict[str, Side]:
-    """Starts all federations of so many sites. One that does not start is named and left out."""
+def absent(peer: str, error: Exception) -> None:
+    """Names a peer that cannot be installed, started or run, and what to do. The others go on."""
+    print(f"{peer} is left out: {error}\n  {REMEDIES[peer]}", file=sys.stderr)
+
+
+def sides(stack: ExitStack, folder: Path, sites: int, python: Path | None) -> dict[str, Side]:
+    """Starts all federations of so many sites. One that does not start is named and left out.
+    python: an interpreter with NVFlare, where there is one."""
     folder.mkdir()
     tasks = {size: task for (number, size), task in SIZED.items() if number == sites}
     env = install(folder, *tasks.values())
@@ -90,22 +102,38 @@ def sides(stack: ExitStack, folder: Path, sites: int, python: Path) -> dict[str,
         return round_times(ours.remote, task, ours.folder, (*OURS, f"rounds={rounds}"))
 
     found["wardround"] = Side(ours.guard(COORDINATOR), run)
-    try:
-        other = stack.enter_context(NvFlare(folder / "nvflare", sites, python))
-        found["NVFlare"] = Side(other.coordinator, other.run)
-        found["NVFlare tuned"] = Side(
-            other.coordinator, lambda rounds, size: other.run(rounds, size, TUNED)
-        )
-    except RuntimeError as error:
-        print(f"NVFlare does not start: {error}", file=sys.stderr)
+    if python is not None:
+        try:
+            other = stack.enter_context(NvFlare(folder / "nvflare", sites, python))
+            found["NVFlare"] = Side(other.coordinator, other.run)
+            found["NVFlare tuned"] = Side(
+                other.coordinator, lambda rounds, size: other.run(rounds, size, TUNED)
+            )
+        except RuntimeError as error:
+            absent("NVFlare", error)
     try:
         flower = stack.enter_context(StockFlower(folder / "flower", sites))
         found["Flower"] = Side(
             flower.coordinator, lambda rounds, size: flower.run(rounds, size, evaluate=False)
         )
     except RuntimeError as error:
-        print(f"Flower does not start: {error}", file=sys.stderr)
+        absent("Flower", error)
     return found
+
+
+def warmed(found: dict[str, Side]) -> dict[str, Side]:
+    """Those of the federations that can run a study: it loads their libraries. Raises RuntimeError
+    where ours cannot."""
+    running = dict[str, Side]()
+    for name, side in found.items():
+        try:
+            side.run(ROUNDS[name], SMALL)
+            running[name] = side
+        except RuntimeError as error:
+            if name == "wardround":
+                raise
+            absent(name.removesuffix(" tuned"), error)
+    return running
 
 
 def measure(side: Side, rounds: int, parameters: int, sites: int) -> Shown:
@@ -127,14 +155,12 @@ def together(shown: Sequence[Shown]) -> Shown:
 
 
 def compare(
-    folder: Path, sites: int, sizes: Sequence[int], python: Path
+    folder: Path, sites: int, sizes: Sequence[int], python: Path | None
 ) -> dict[tuple[str, int], Shown]:
     """(Side, parameters) -> what it showed."""
     taken: defaultdict[tuple[str, int], list[Shown]] = defaultdict(list)
     with ExitStack() as stack:
-        found = sides(stack, folder, sites, python)
-        for name, side in found.items():
-            side.run(ROUNDS[name], SMALL)  # libraries are loaded
+        found = warmed(sides(stack, folder, sites, python))
         for parameters in sizes:
             for _ in range(BLOCKS):
                 for name, side in found.items():
@@ -158,10 +184,14 @@ def report(sites: int, found: dict[tuple[str, int], Shown]) -> list[bool]:
     held = list[bool]()
     for parameters, bar in ((SMALL, 8.0), (LARGE, 0.5)):
         key, other = ("wardround", parameters), ("NVFlare tuned", parameters)
-        if key not in found or other not in found:
+        title = f"{sites} sites, {parameters} parameters: tuned NVFlare over wardround"
+        if key not in found:
+            continue  # not asked for
+        if other not in found:
+            print(f"{title}: not measured, so that it does not hold", file=sys.stderr)
+            held.append(False)
             continue
         ours, theirs = found[key], found[other]
-        title = f"{sites} sites, {parameters} parameters: tuned NVFlare over wardround"
         seconds = statistics.median(theirs.seconds) / statistics.median(ours.seconds)
         held.append(figure(f"{title}, seconds", seconds, "times", bar, least=True))
         if parameters == LARGE:
@@ -201,7 +231,11 @@ def main() -> int:
     found = dict[int, dict[tuple[str, int], Shown]]()
     with tempfile.TemporaryDirectory(prefix="wardround-bench-") as name:
         folder = Path(name)
-        python = nvflare.environment(options.environment or folder / "environment")
+        python = None
+        try:
+            python = nvflare.environment(options.environment or folder / "environment")
+        except RuntimeError as error:
+            absent("NVFlare", error)
         for sites in options.sites:
             found[sites] = compare(folder / f"of{sites}", sites, options.parameters, python)
     held = [holds for sites, shown in found.items() for holds in report(sites, shown)]

@@ -62,11 +62,12 @@ def read_json(data: bytes, what: str = "A JSON document") -> Any:
     with parsing(f"{what} is malformed."):
         text = data.decode("utf-8")  # json.loads would also accept UTF-16 and a byte order mark
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
-        level = _containers([value])
-        for _ in range(DEPTH):
+        level, depth = _containers([value]), 0
+        while level:
+            depth += 1
+            if depth > DEPTH:
+                raise ValueError
             level = [inner for outer in level for inner in _containers(_values(outer))]
-        if level:
-            raise ValueError
         return value
 
 

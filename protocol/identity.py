@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -35,7 +36,7 @@ class Identity:
     def generate() -> Identity:
         return Identity(Ed25519PrivateKey.generate())
 
-    @property
+    @cached_property
     def public_key(self) -> bytes:
         return self._key.public_key().public_bytes_raw()
 

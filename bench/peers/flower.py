@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from launch.demo.child_process import GuardedProcess, script
 from launch.demo.local_ports import free_port
+from peers.command import checked
 from server.enrolment.certificates import Pki
 
 APP = Path(__file__).with_name("flower_app")
@@ -114,18 +114,7 @@ class StockFlower:
         return process
 
     def _flwr(self, *options: str) -> None:
-        done = subprocess.run(
-            [script("flwr"), *options],
-            env={**os.environ, **self.env},
-            capture_output=True,
-            text=True,
-            timeout=_READY,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(
-                f"flwr {options[0]} failed: {done.stdout[-500:]}{done.stderr[-500:]}"
-            )
+        checked(f"flwr {options[0]}", [script("flwr"), *options], self.env, _READY)
 
     def _wait(self, done: Callable[[], bool], limit: float, what: str) -> None:
         deadline = time.monotonic() + limit

@@ -8,7 +8,6 @@ is its own FedAvg in NumPy, whose clients return what they were sent.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from typing import Self
 
 from launch.demo.child_process import GuardedProcess
 from launch.demo.local_ports import free_port
+from peers.command import checked
 
 APP = Path(__file__).with_name("nvflare_app")
 RELEASE = "2.9.0"
@@ -126,11 +126,4 @@ class NvFlare:
 
 
 def _checked(what: str, command: list[str], env: dict[str, str] | None = None) -> None:
-    """Runs a command to its end. Raises RuntimeError with what it printed."""
-    done = subprocess.run(
-        command, env={**os.environ, **(env or {})}, capture_output=True, text=True,
-        timeout=_LONGEST, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        said = f"{done.stdout[-1500:]}{done.stderr[-1500:]}"
-        raise RuntimeError(f"NVFlare {RELEASE}: {what} failed:\n{said}")
+    checked(f"NVFlare {RELEASE}: {what}", command, env or {}, _LONGEST)

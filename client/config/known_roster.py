@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, Self
 
 from protocol.errors import Code, WardroundError
@@ -43,7 +44,7 @@ class KnownRoster:
         if version not in self._at:
             self._at[version] = dict(self.confirmed) | dict(self.history.keys_at(version))
         known = self._at[version]
-        if unknown := sorted(set(sites) - set(known)):
+        if unknown := sorted(site for site in sites if site not in known):
             raise WardroundError(
                 Code.REFUSED_STUDY,
                 f"The study's roster names sites that ours lacks: {', '.join(unknown)}.",
@@ -59,11 +60,15 @@ class KnownRoster:
 
     def unconfirmed(self, keys: Mapping[str, str]) -> tuple[str, ...]:
         """Those of these sites whose key nobody has confirmed here, in alphabetical order."""
+        counting = self._counting
         return tuple(
-            site
-            for site, key in sorted(keys.items())
-            if key not in self.history.heirs(site, self.confirmed.get(site))
+            sorted(site for site, key in keys.items() if key not in counting.get(site, ()))
         )
+
+    @cached_property
+    def _counting(self) -> Mapping[str, frozenset[str]]:
+        """Site -> the keys of it that count here: looked up for every site in every sum."""
+        return {site: self.history.heirs(site, self.confirmed.get(site)) for site in self.names}
 
     def to_confirm(self) -> tuple[str, ...]:
         """The sites of the coordinator's roster that wait for a telephone call."""

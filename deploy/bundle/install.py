@@ -30,6 +30,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 FORMAT = 1
 COMMANDS = {"site": "wardround-site", "coordinator": "wardround"}
+FIELDS = {"release", "python", "platform", "glibc", "before", "roles", "wheels"}
+OLDEST = (3, 11)  # the oldest Python that wardround runs on
 COMPLETE = "complete"  # a file in an environment that is whole: its text is the manifest's digest
 
 
@@ -94,24 +96,36 @@ def read_manifest(bundle: Path, expected: "str | None" = None) -> "dict[str, Any
             f"The bundle has format {version}; this installer reads {FORMAT}.",
             "Use the install.py that lies in the bundle.",
         )
+    lacking = sorted(FIELDS - set(manifest))
+    if not lacking:
+        named = {name for names in manifest["roles"].values() for name in names}
+        lacking = sorted(named - set(manifest["wheels"]))
+    if lacking:
+        raise Refused(
+            f"{file} lacks {', '.join(lacking[:3])}.",
+            "Copy the bundle again, or ask whoever made it.",
+        )
     manifest["digest"] = found
     return manifest
 
 
 def check_machine(manifest: "dict[str, Any]") -> None:
     """Raises Refused where the bundle was made for another Python or platform."""
-    remedy = "Have a bundle made on such a machine: `make bundle PYTHON=python{}`."
     python = "{}.{}".format(*sys.version_info[:2])
+    another = (
+        f"have a bundle made on a machine like this one (`make bundle PYTHON=python{python}`)."
+    )
     if (sys.implementation.name, python) != ("cpython", manifest["python"]):
         raise Refused(
             f"The bundle is for CPython {manifest['python']}; this is "
             f"{sys.implementation.name} {python}.",
-            f"Run it with python{manifest['python']}, or: " + remedy.format(python),
+            f"Run it with python{manifest['python']}"
+            + (f", or {another}" if sys.version_info[:2] >= OLDEST else "."),
         )
     if sysconfig.get_platform() != manifest["platform"]:
         raise Refused(
             f"The bundle is for {manifest['platform']}; this is {sysconfig.get_platform()}.",
-            remedy.format(python),
+            f"Run it where it belongs, or {another}",
         )
     if manifest["glibc"] is not None:
         kind, version = platform.libc_ver()
@@ -134,13 +148,7 @@ def find_wheels(
         places = [HERE / "wheels"] + ([before / "wheels"] if before else [])
         file = next((place / name for place in places if (place / name).is_file()), None)
         if file is None:
-            raise Refused(
-                f"The wheel {name} is missing.",
-                "Copy the whole bundle again."
-                if not manifest["before"]
-                else f"Name the bundle of manifest {manifest['before'][:16]} with --before: this "
-                "one has only what changed since.",
-            )
+            raise Refused(f"The wheel {name} is missing.", _where_it_is(manifest, before))
         if digest(file) != manifest["wheels"][name]["sha256"]:
             raise Refused(
                 f"The wheel {name} is not the one that the bundle was made with.",
@@ -148,6 +156,16 @@ def find_wheels(
             )
         found[name] = file
     return found
+
+
+def _where_it_is(manifest: "dict[str, Any]", before: "Path | None") -> str:
+    """What to do where a wheel is missing."""
+    if not manifest["before"]:
+        return "Copy the whole bundle again."
+    named = f"the bundle of manifest {manifest['before'][:16]} with --before"
+    if before is None:
+        return f"Name {named}: this one has only what changed since."
+    return f"{before} has not got it: name {named}, in full."
 
 
 def install(manifest: "dict[str, Any]", role: str, target: Path, wheels: "dict[str, Path]") -> None:

@@ -20,6 +20,7 @@ from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
 from client.governance.patient_split import PatientSplit
 from client.training.algorithm_state import AlgorithmState
+from launch.federations.planned_sites import require_planned
 from launch.federations.ring_masks import RingParty
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
@@ -212,7 +213,8 @@ def run_rounds(
     checkpoint: Path | None,
 ) -> Outcome:
     """Runs a study on simulated sites, which are all there or never will be. roster: site -> public
-    identity key in hex. Raises what `RoundLoop.run` raises."""
+    identity key in hex. Raises what `RoundLoop.run` and `require_planned` raise."""
+    require_planned(study.sites, roster)
     patience = Patience(join=0.0, poll=0.0, comeback=0.0, failures=3)
     rounds = RoundLoop(
         study, task, fleet, roster, listener, checkpoint=checkpoint, patience=patience

@@ -19,5 +19,5 @@ class RingParty(Party):
     """A `Party` that masks for the site before it and the site after it alone."""
 
     def _partners(self, participants: Sequence[SignedKey]) -> list[SignedKey]:
-        place = participants.index(self.ready)
+        place = [ready.site for ready in participants].index(self.ready.site)
         return [participants[place - 1], participants[(place + 1) % len(participants)]]

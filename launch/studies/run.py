@@ -19,6 +19,7 @@ from launch.config.study_documents import subgroups_of
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation, Simulation, cohorts_of
 from launch.federations.login import kept_credentials
+from launch.federations.planned_sites import difference
 from launch.studies.baselines import BaselineScore, compare, figures_of
 from launch.studies.permit import under_permit
 from launch.studies.progress import StudyProgress
@@ -163,27 +164,10 @@ def require_resumable(study: Study, config: Config, declared: Mapping[str, int])
         raise WardroundError(
             Code.USAGE,
             "The data here is not what the study was declared on: "
-            f"{_difference(planned, declared)}.",
+            f"{difference(planned, declared)}.",
             remedy="Bring back the sites and data as they were, or run a new study: the sites "
             "of a study are fixed when it begins.",
         )
-
-
-def _difference(planned: Mapping[str, int], here: Mapping[str, int]) -> str:
-    """Which sites are not as planned; the names of the first three of a kind."""
-    kinds = {
-        "not planned": sorted(here.keys() - planned.keys()),
-        "missing": sorted(planned.keys() - here.keys()),
-        "with another number of patients": sorted(
-            site for site in here.keys() & planned.keys() if here[site] != planned[site]
-        ),
-    }
-    told = [
-        f"{', '.join(sites[:3])}{', ...' if len(sites) > 3 else ''} {kind}"
-        for kind, sites in kinds.items()
-        if sites
-    ]
-    return f"{len(planned)} sites are planned, {len(here)} are here ({'; '.join(told)})"
 
 
 def credentials_of(config: Config) -> Path:

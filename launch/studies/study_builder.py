@@ -43,6 +43,7 @@ from protocol.secagg.fixed_point import WordBits
 from protocol.study.algorithms import min_sites_of_rule
 from protocol.study.privacy_mode import is_shared, traits_of
 from protocol.study.study import (
+    MOST_SITES,
     UPDATE_RANGE,
     Aggregation,
     Averaging,
@@ -107,7 +108,8 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
 def chosen(config: Config, sites: Mapping[str, T]) -> dict[str, T]:
     """The sites that `federation.sites` names; all where it names none.
 
-    Raises WardroundError(CONFIGURATION) where one is unknown, or they are fewer than a sum needs.
+    Raises WardroundError(CONFIGURATION) where one is unknown, or they are fewer than a sum needs
+    or more than a study has.
     """
     names = set(config.federation.sites) or set(sites)
     if unknown := sorted(names - set(sites)):
@@ -115,6 +117,12 @@ def chosen(config: Config, sites: Mapping[str, T]) -> dict[str, T]:
             Code.CONFIGURATION,
             f"federation.sites names sites that are not there: {', '.join(unknown)}.",
             remedy=f"These are there: {', '.join(sorted(sites))}.",
+        )
+    if len(names) > MOST_SITES:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"{len(names)} sites are there, and a study has at most {MOST_SITES}.",
+            remedy="Choose some with federation.sites.",
         )
     least = config.aggregation.least_sites or (3 if config.federation.masked else 1)
     if config.federation.sites and len(names) < least:

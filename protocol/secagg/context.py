@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -173,8 +174,10 @@ def check_ready(context: Context, ready: SignedKey, *, masked: bool = True) -> N
         )
 
 
+@lru_cache(maxsize=1024)
 def signed_by(ready: SignedKey, identity: bytes) -> bool:
-    """Whether the holder of this identity key (32 bytes, public) signed the Ready."""
+    """Whether the holder of this identity key (32 bytes, public) signed the Ready. Sites in one
+    process and their coordinator check the same ones."""
     message = encode(ready.site, ready.context, _bytes(ready.public_key))
     return verify(identity, SIGNED_READY, message, _bytes(ready.signature))
 
@@ -186,6 +189,13 @@ class CheckedReadys(NamedTuple):
     """Sorted by site."""
     context: bytes
     """ctx, 32 bytes: the salt of every mask of this attempt among these participants."""
+
+
+def place_in(participants: Sequence[SignedKey], ready: SignedKey) -> int | None:
+    """Where a Ready stands among participants, which are sorted by site; None where it does not,
+    or in other words."""
+    at = bisect_left(participants, ready.site, key=lambda one: one.site)
+    return at if at < len(participants) and participants[at] == ready else None
 
 
 def check_readys(

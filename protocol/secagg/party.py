@@ -52,7 +52,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.secagg.aggregate import GUARDS
-from protocol.secagg.context import Context, SignedKey, check_readys
+from protocol.secagg.context import Context, SignedKey, check_readys, place_in
 from protocol.secagg.masks import add_masks, pair_key
 
 W = TypeVar("W", np.uint32, np.uint64)
@@ -113,7 +113,7 @@ class Party:
             participants, ctx = check_readys(
                 self.context, readys, least_sites=least_sites, masked=self.masked
             )
-            if self.ready not in participants:
+            if place_in(participants, self.ready) is None:
                 raise WardroundError(
                     Code.AGGREGATION, "This site's own Ready is not among the participants."
                 )

@@ -318,6 +318,8 @@ class Member(Document):
 
 
 FORMAT = 1
+MOST_SITES = 1000
+"""In one study."""
 
 
 class Study(Document):
@@ -334,7 +336,7 @@ class Study(Document):
     optimisation: Optimisation
     aggregation: Aggregation
     evaluation: Evaluation
-    roster: Annotated[tuple[Member, ...], Field(min_length=1, max_length=1000, strict=False)]
+    roster: Annotated[tuple[Member, ...], Field(min_length=1, max_length=MOST_SITES, strict=False)]
     query: Query | None = None
     roster_version: Digest | None = added_field(None)
     """Whose keys hold for its sites: those of this version of the coordinator's roster

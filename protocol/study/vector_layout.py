@@ -122,6 +122,8 @@ def largest_release(study: Study) -> int:
 
 
 T = TypeVar("T", np.int64, np.float64)
+_BLOCK = 1 << 16
+"""Integers decoded at a time."""
 
 
 def of_everyone(study: Study, histogram: npt.NDArray[T]) -> npt.NDArray[T]:
@@ -214,7 +216,8 @@ def _key(*parts: str | int) -> bytes:
 def decode_gradient(
     study: Study, total: Integers, participants: frozenset[str], round_: int
 ) -> Vector:
-    """(P,) opened integers -> (P,) float32 gradient for the server optimiser.
+    """(P,) opened integers -> (P,) float32 gradient for the server optimiser. Integers of 32 bits
+    are used up: the gradient is in their memory.
 
     Modes none and local: minus the mean difference, weighted by declared patients. Distributed:
     the clipped sum over the expected number of sampled patients, q times those declared.
@@ -228,16 +231,22 @@ def decode_gradient(
 
 
 def decode_control(study: Study, total: Integers, round_: int) -> Vector:
-    """(P,) opened integers -> (P,) float32, the step of the server's control variate: weighted over
-    the whole roster, since absent sites' variates do not change (Karimireddy et al. 2020,
-    Algorithm 1, line 17, with weights by patients)."""
+    """(P,) opened integers, used up likewise -> (P,) float32, the step of the server's control
+    variate: weighted over the whole roster, since absent sites' variates do not change (Karimireddy
+    et al. 2020, Algorithm 1, line 17, with weights by patients)."""
     optimisation = study.optimisation
     steps = optimisation.local_steps * optimisation.local_lr
     return _decoded(study, total, 1 / (update_scale(study) * steps), round_)
 
 
 def _decoded(study: Study, total: Integers, factor: float, round_: int) -> Vector:
-    values = np.multiply(total, np.float32(factor), dtype=np.float32, casting="unsafe")
+    narrow = total.dtype == np.int32
+    values = total.view(np.float32) if narrow else np.empty(len(total), np.float32)
+    for start in range(0, len(total), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        values[part] = np.multiply(
+            total[part], np.float32(factor), dtype=np.float32, casting="unsafe"
+        )
     if study.aggregation.update_bits is None or study.privacy.traits.one_sum:
         return values
     return rotated_back(values, rotation_key(study, round_))

@@ -47,7 +47,7 @@ from protocol.release import (
 )
 from protocol.secagg.context import SignedKey
 from protocol.study.exact_analysis import MAX_ITERATES, MAX_SITES
-from protocol.study.study import Digest, Name
+from protocol.study.study import MOST_SITES, Digest, Name
 
 Buffer = bytes | bytearray | memoryview
 HEADER_LIMIT = 1024 * 1024
@@ -58,7 +58,6 @@ CHUNK = 1 << 20
 _KEY = 32
 _KEYS = _KEY + 64
 """Bytes of one site's one-time key, and of it and its signature."""
-_MOST_SITES = 1000
 LATEST_LOST = 1000
 """Lost attempts that a Prepare names at most."""
 
@@ -186,7 +185,7 @@ class Collect(_AttemptMessage):
     """Coordinator -> site: these take part; send your masked share."""
 
     type: Literal["collect"] = "collect"
-    readys: Annotated[tuple[Ready, ...], Field(max_length=_MOST_SITES, strict=False), FailFast()]
+    readys: Annotated[tuple[Ready, ...], Field(max_length=MOST_SITES, strict=False), FailFast()]
 
     @cached_property
     def announced(self) -> tuple[SignedKey, ...]:
@@ -304,7 +303,7 @@ def parse(received: Frame) -> Request | Answer:
     """
     header = _header(received)
     body = b""
-    if _COMPACT in header and received.size - len(header) <= _MOST_SITES * _KEYS:
+    if _COMPACT in header and received.size - len(header) <= MOST_SITES * _KEYS:
         body = b"".join(map(bytes, received.body))
     return _parsed(header, body)
 
@@ -319,9 +318,14 @@ def study_of(message: Request | Answer) -> str | None:
 def sender(received: Frame) -> Sender:
     """Who sent a frame, by its header; this release where the header cannot be read."""
     try:
-        return _sender(_fields(_header(received)))
+        return _sent_by(_header(received))
     except WardroundError:
         return THIS_RELEASE
+
+
+@lru_cache(maxsize=4)
+def _sent_by(header: bytes) -> Sender:
+    return _sender(_fields(header))
 
 
 def _header(received: Frame) -> bytes:

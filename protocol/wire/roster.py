@@ -112,7 +112,15 @@ class RosterHistory:
 
     def held(self, site: str) -> frozenset[str]:
         """The keys that a site has had."""
-        return frozenset(c.identity for c in self._given(self.number) if c.site == site)
+        return frozenset(change.identity for change in self._given_to.get(site, ()))
+
+    @cached_property
+    def _given_to(self) -> Mapping[str, Sequence[RosterChange]]:
+        """Site -> the changes that gave it a key, the oldest first."""
+        given: dict[str, list[RosterChange]] = {}
+        for change in self._given(self.number):
+            given.setdefault(change.site, []).append(change)
+        return given
 
     def _given(self, number: int) -> list[RosterChange]:
         return [change for change in self.changes[:number] if change.kind != "revoke"]
@@ -209,11 +217,10 @@ class RosterHistory:
         those which were signed, one after the other, by it."""
         counting = {confirmed}
         before = None
-        for change in self._given(self.number):
-            if change.site == site:
-                if change.handover is not None and before in counting:
-                    counting.add(change.identity)
-                before = change.identity
+        for change in self._given_to.get(site, ()):
+            if change.handover is not None and before in counting:
+                counting.add(change.identity)
+            before = change.identity
         return frozenset(key for key in counting if key is not None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -332,8 +332,10 @@ class Coordinator:
         if unknown := sorted(set(study.sites) - set(sites)):
             raise WardroundError(
                 Code.REFUSED_STUDY,
-                f"Not enrolled at this coordinator: {', '.join(unknown)}.",
-                remedy=f"Enrolled: {', '.join(sites) or 'none'}.",
+                f"Not enrolled at this coordinator: {_first(unknown)}. The study names "
+                f"{len(study.sites)} sites, {len(sites)} are enrolled: {_first(sites) or 'none'}.",
+                remedy="Plan it for those that are enrolled (`wardround run` asks who is), or "
+                "enrol the others first.",
             )
         self.roster.keys(study)
         for member in study.roster:
@@ -446,6 +448,11 @@ class Coordinator:
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
+
+
+def _first(sites: Collection[str]) -> str:
+    """The names of the first three."""
+    return f"{', '.join(sorted(sites)[:3])}{', ...' if len(sites) > 3 else ''}"
 
 
 def _busy(message: str) -> WardroundError:

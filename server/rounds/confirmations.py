@@ -28,12 +28,11 @@ class Confirmations:
         """As many of these sites as all confirmed one another; whoever fewer have confirmed is left
         out, so that a newcomer stands behind those who were there before."""
         left = set(sites)
-        while strangers := {site: self._strangers(site, left) for site in left}:
+        while strangers := self._strangers(left):
             worst = max(
-                sorted(left), key=lambda site: (len(strangers[site]), self._doubted(site, left))
+                sorted(strangers),
+                key=lambda site: (len(strangers[site]), self._doubted(site, left)),
             )
-            if not strangers[worst]:
-                break
             left.remove(worst)
         return frozenset(left)
 
@@ -45,13 +44,15 @@ class Confirmations:
             if site in sites and (missing := known & sites)
         )
 
-    def _strangers(self, site: str, others: set[str]) -> set[str]:
-        """Those with which a site cannot add up, whichever of the two has not confirmed."""
-        return {
-            other
-            for other in others
-            if other in self._unconfirmed.get(site, ()) or site in self._unconfirmed.get(other, ())
-        }
+    def _strangers(self, sites: set[str]) -> dict[str, set[str]]:
+        """Site -> those of the others with which it cannot add up, whichever of the two has not
+        confirmed; sites without any are left out."""
+        strangers: dict[str, set[str]] = {}
+        for site in sites & self.lacking:
+            for other in self._unconfirmed[site] & sites:
+                strangers.setdefault(site, set()).add(other)
+                strangers.setdefault(other, set()).add(site)
+        return strangers
 
     def _doubted(self, site: str, others: set[str]) -> int:
         return sum(site in self._unconfirmed.get(other, ()) for other in others)

@@ -189,6 +189,34 @@ def test_a_bundle_of_another_machine_is_named(
     assert not (tmp_path / "opt").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda manifest: manifest.pop("python"), "manifest.json lacks python."),
+        (lambda manifest: manifest["wheels"].clear(), "manifest.json lacks lookup-2.0-py3-none"),
+    ],
+)
+def test_a_manifest_that_is_not_whole_is_named(
+    change: Callable[[dict[str, Any]], None], told: str, tmp_path: Path
+) -> None:
+    bundle = ours(tmp_path)
+    altered(bundle, change)
+    done = install(bundle, "verify")
+    assert done.returncode == 2
+    wrong, remedy = done.stderr.splitlines()
+    assert told in wrong
+    assert "Copy the bundle again" in remedy
+
+
+def test_a_bundle_before_that_is_another_is_named(tmp_path: Path) -> None:
+    bundle, before = ours(tmp_path), "0123456789abcdef" * 4
+    (bundle / "wheels/lookup-2.0-py3-none-any.whl").unlink()
+    altered(bundle, lambda manifest: manifest.update(before=before))
+    done = install(bundle, "site", tmp_path / "opt", "--before", tmp_path / "other")
+    assert done.returncode == 2
+    assert f"other has not got it: name the bundle of manifest {before[:16]}" in done.stderr
+
+
 def test_the_manifest_is_compared_with_a_digest_that_came_another_way(tmp_path: Path) -> None:
     bundle = ours(tmp_path)
     digest = read_manifest(bundle)["digest"]

@@ -37,6 +37,15 @@ def test_a_coordinator_s_other_key_for_a_known_site_does_not_count() -> None:
     assert known.to_confirm() == ("south",)
 
 
+def test_keys_of_two_sites_that_changed_places_do_not_count() -> None:
+    known = KnownRoster(CONFIRMED)
+    changed = {"east": key("north"), "north": key("east"), "south": key("south")}
+    assert known.unconfirmed(changed) == ("east", "north")
+    with pytest.raises(WardroundError) as refused:
+        known.check_participants(changed)
+    assert "not confirmed east, north" in refused.value.message
+
+
 def test_a_handed_over_key_needs_no_call() -> None:
     history = enrolled(*CONFIRMED).appended(
         COORDINATOR, "replace", "south", key("new"), handed_over("south", "new")

@@ -9,7 +9,7 @@ from launch.studies.plan_spares import QUANTILE, enough, spare_attempts
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.privacy.releases import check_claim, planned_events, spent_epsilon
-from protocol.study.study import Study
+from protocol.study.study import MOST_SITES, Study
 from server.enrolment.roster import banded
 from tasks import registry
 from tasks.base import Task
@@ -148,6 +148,12 @@ def test_only_the_sites_that_are_named_are_asked() -> None:
     words = ("privacy=local", "privacy.epsilon=2", "federation.sites=[west,east,north]")
     assert build(*words).sites == ("east", "north", "west")
     assert build("privacy=local", "privacy.epsilon=2").sites == tuple(SITES)
+
+
+def test_more_sites_than_a_study_has_are_named_with_the_remedy() -> None:
+    with pytest.raises(WardroundError, match="1001 sites are there") as refused:
+        build("privacy=none", sites={f"site{number:04}": 20 for number in range(MOST_SITES + 1)})
+    assert "federation.sites" in refused.value.remedy
 
 
 @pytest.mark.parametrize(

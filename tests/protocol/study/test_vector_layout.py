@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -154,6 +154,20 @@ def test_a_robust_rule_and_more_than_32_bits_are_refused() -> None:
     assert update_word_bits(few(30)) == 32
     with pytest.raises(ValidationError, match="must be at most 32"):
         few(30, 5)
+
+
+@given(st.integers(1, 3 << 16), st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_a_sum_is_decoded_in_its_own_memory_to_the_same_bits(size: int, seed: int) -> None:
+    """A coordinator holds one vector less for it."""
+    found = study(aggregation={"attempts": 24})
+    low, high = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+    total = np.random.default_rng(seed).integers(low, high, size, np.int32, endpoint=True)
+    wide = decode_gradient(found, total.astype(np.int64), frozenset(found.sites), 1)
+    narrow = decode_gradient(found, total, frozenset(found.sites), 1)
+    assert narrow.dtype == np.float32
+    assert (narrow.view(np.int32) == wide.view(np.int32)).all()
+    assert np.shares_memory(narrow, total)
 
 
 def test_in_mode_distributed_no_number_changes() -> None:

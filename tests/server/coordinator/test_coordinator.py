@@ -165,7 +165,11 @@ def test_what_makes_a_study_impossible_is_refused_and_leaves_nothing(
     for wrong, says in (
         (changed(study, task=other_task.model_dump()), "task breast_cancer installed here differs"),
         (changed(study, model=other_model.model_dump()), "not the one in the study"),
-        (changed(study, roster=stranger), "Not enrolled at this coordinator: zz"),
+        (
+            changed(study, roster=stranger),
+            f"Not enrolled at this coordinator: zz. The study names {len(stranger)} sites, "
+            f"{len(roster)} are enrolled: ",
+        ),
         (changed(study, roster=more), "999 patients for east"),
     ):
         with pytest.raises(WardroundError, match=says) as refused:
