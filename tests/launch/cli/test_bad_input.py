@@ -260,7 +260,8 @@ def federation(tmp_path_factory: pytest.TempPathFactory, plug_in: Path) -> Itera
             path = made_.other_plug_in if name == "south" else plug_in
             env = os.environ | {"PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
             log = folder / f"{name}.log"
-            process = forked.Python(words, folder, log, log, env)
+            said = [str(word) for word in words]
+            process = forked.Python(said, folder, log, log, env)
             stack.callback(process.stop)
             made_.running[name] = process
         wait_for(config, folder / "coordinator.log")
