@@ -73,6 +73,8 @@ class Python:
     ) -> None:
         environment = dict(os.environ if env is None else env)
         said = [str(word) for word in words]
+        for file in (out, err):
+            file.touch(0o600)  # whoever waits for its first word may look now
         files = (str(folder), environment, str(out), str(err))
         self._process = child(become, said, *files, _installed(), imported=imported)
         pid = self._process.pid

@@ -56,7 +56,7 @@ def test_a_signal_ends_it_and_is_its_status(tmp_path: Path, number: signal.Signa
     out = tmp_path / "out"
     code = "import time; print('here', flush=True); time.sleep(1e6)"
     process = Python([sys.executable, "-c", code], tmp_path, out, out)
-    until(lambda: out.exists() and out.read_text() == "here\n", "it runs")
+    until(lambda: out.read_text() == "here\n", "it runs")
     process.send_signal(number)
     assert process.wait() == -number
     assert not process.running
