@@ -40,8 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores, where tests wait for processes: that leaves a core idle."""
-    return (os.cpu_count() or 1) + (not config.getoption("--fast"))
+    """Twice as many as there are cores, where tests wait for processes: that leaves cores idle."""
+    return (os.cpu_count() or 1) * (1 if config.getoption("--fast") else 2)
 
 
 @pytest.hookimpl(optionalhook=True)

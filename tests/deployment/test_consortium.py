@@ -1,7 +1,6 @@
 """A federation from one file: one command a party, fingerprints confirmed by the operators."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from client.config.site_config import SiteConfig
 from client.enrolment import invitation as enrolment
 from client.enrolment.site_template import PictureSources
 from launch.config.compose import load
-from launch.demo.child_process import GuardedProcess, script
+from launch.demo.child_process import script
 from launch.demo.local_ports import free_port, is_listening
 from launch.studies.run import credentials_of
 from protocol.errors import Code, WardroundError
@@ -21,6 +20,7 @@ from server.coordinator.config import CoordinatorConfig
 from server.coordinator.setup import awaited
 from server.enrolment.invitations import Invitations
 from server.enrolment.roster import Roster
+from tests import forked
 from tests.waiting import HUNG, until
 
 SITES = ("north", "south", "west")
@@ -43,11 +43,9 @@ class Consortium:
 
     def run(self, *words: str) -> Any:
         """What a command prints as JSON."""
-        done = subprocess.run(
-            [script(words[0]), *words[1:], "--json"],
-            cwd=self.folder, capture_output=True, text=True, timeout=HUNG, check=True,
-            env={"XDG_CONFIG_HOME": str(self.folder / "home"), "PATH": "/usr/bin:/bin"},
-        )  # fmt: skip
+        env = {"XDG_CONFIG_HOME": str(self.folder / "home"), "PATH": "/usr/bin:/bin"}
+        done = forked.run([script(words[0]), *words[1:], "--json"], self.folder, env)
+        assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     def setup(self) -> Any:
@@ -67,7 +65,8 @@ class Consortium:
 def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     made = Consortium(tmp_path_factory.mktemp("consortium"))
     command = [script("wardround"), "coordinator", "start", "--config", "coord"]
-    process = GuardedProcess(command, made.folder / "coordinator.log", cwd=made.folder)
+    log = made.folder / "coordinator.log"
+    process = forked.Python(command, made.folder, log, log)
     try:
         assert is_listening("127.0.0.1", made.port, HUNG)
         yield made
@@ -79,7 +78,7 @@ def test_one_command_a_party(consortium: Consortium, monkeypatch: pytest.MonkeyP
     assert set(consortium.made["made"]) == {*SITES, "ada", "rita"}
     assert consortium.made["awaited"] == [*SITES]
     joining = [
-        GuardedProcess(
+        forked.Python(
             [
                 script("wardround-site"),
                 "join",
@@ -90,8 +89,9 @@ def test_one_command_a_party(consortium: Consortium, monkeypatch: pytest.MonkeyP
                 "--data",
                 f"heart_disease={site}.csv",
             ],
+            consortium.folder,
             consortium.folder / f"{site}.log",
-            cwd=consortium.folder,
+            consortium.folder / f"{site}.log",
         )
         for site in SITES
     ]

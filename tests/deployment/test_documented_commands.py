@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from launch.demo.child_process import GuardedProcess, script
+from launch.demo.child_process import script
 from launch.demo.local_ports import free_port, is_listening
 from server.coordinator.config import CoordinatorConfig
 from server.enrolment.invitations import Invitations
 from tasks import registry
 from tests.deployment.test_pictures_in_five_commands import MACHINE
+from tests.forked import Python, run
 from tests.test_documents import command_blocks
 from tests.waiting import HUNG, until
 
@@ -40,9 +40,7 @@ ASKING = 3.0
 
 
 def ran(folder: Path, words: list[str]) -> str:
-    done = subprocess.run(
-        [script(words[0]), *words[1:]], cwd=folder, capture_output=True, text=True, timeout=HUNG
-    )
+    done = run([script(words[0]), *words[1:]], folder)
     assert done.returncode == 0, (words, done.stdout[-500:] + done.stderr[-1500:])
     return done.stdout
 
@@ -90,10 +88,10 @@ class Hospital:
         words = self.commands[command]
         return words if "--config" in words else [*words, "--config", self.name]
 
-    def starts(self, command: str, *more: str) -> GuardedProcess:
+    def starts(self, command: str, *more: str) -> Python:
         program, *rest = self.words(command)
         log = self.folder / f"{command}-{self.name}.log"
-        return GuardedProcess([script(program), *rest, *more], log, cwd=self.folder)
+        return Python([script(program), *rest, *more], self.folder, log, log)
 
     def studies(self) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = json.loads(self.runs("studies", "--json"))
@@ -111,7 +109,8 @@ def north(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     hospitals = [Hospital(folder, name) for name in SITES]
     with ExitStack() as running:
         coordinator = [script("wardround"), "coordinator", "start", "--config", "coord"]
-        started = GuardedProcess(coordinator, folder / "coordinator.log", cwd=folder)
+        log = folder / "coordinator.log"
+        started = Python(coordinator, folder, log, log)
         running.callback(started.stop)
         assert is_listening("127.0.0.1", port, HUNG)
         joining = [hospital.starts("join", "--yes") for hospital in hospitals]
@@ -126,7 +125,8 @@ def north(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
         status = ["wardround", "coordinator", "status", "--config", "coord", "--json"]
         until(lambda: online(ran(folder, status)) == len(SITES), "the daemons", pause=ASKING)
         asking = [script("wardround"), "run", *ASKED.split()]
-        running.callback(GuardedProcess(asking, folder / "asking.log", cwd=folder).stop)
+        log = folder / "asking.log"
+        running.callback(Python(asking, folder, log, log).stop)
         until(lambda: all(hospital.studies() for hospital in hospitals), "the study", pause=ASKING)
         yield hospitals[0]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from launch.demo import dicom_sender, synthetic_radiographs
-from launch.demo.child_process import GuardedProcess, script
+from launch.demo.child_process import script
 from launch.demo.local_ports import free_port, is_listening
 from launch.demo.synthetic_radiographs import SCANNER_MODELS, Radiograph
 from server.coordinator.config import CoordinatorConfig
 from server.enrolment.invitations import Invitations
+from tests import forked
 from tests.waiting import HUNG, until
 
 PAGE = Path(__file__).parents[2] / "docs" / "site_data.md"
@@ -47,9 +47,13 @@ def coordinator(folder: Path) -> None:
 
 
 def ran(folder: Path, *words: str) -> str:
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=HUNG)
+    done = forked.run(words, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def started(folder: Path, log: str, *words: str) -> forked.Python:
+    return forked.Python(words, folder, folder / log, folder / log)
 
 
 def test_from_a_pacs_to_a_site_that_is_ready(tmp_path: Path) -> None:
@@ -64,17 +68,12 @@ def test_from_a_pacs_to_a_site_that_is_ready(tmp_path: Path) -> None:
     more = [
         [each.replace("north", site) for each in join] for site in OTHERS
     ]  # they come in as well, or north would wait for them
-    running = [
-        GuardedProcess(
-            [script("wardround"), "coordinator", "start", "--config", "coord"],
-            tmp_path / "coordinator.log",
-            cwd=tmp_path,
-        )
-    ]
+    serving = [script("wardround"), "coordinator", "start", "--config", "coord"]
+    running = [started(tmp_path, "coordinator.log", *serving)]
     try:
         assert is_listening("127.0.0.1", int(config.address.rpartition(":")[2]), HUNG)
         joining = [
-            GuardedProcess([*words, "--yes"], tmp_path / f"join{number}.log", cwd=tmp_path)
+            started(tmp_path, f"join{number}.log", *words, "--yes")
             for number, words in enumerate([join, *more])
         ]
         running += joining
@@ -90,7 +89,7 @@ def test_from_a_pacs_to_a_site_that_is_ready(tmp_path: Path) -> None:
             "--yes",
         )
         until(lambda: not any(process.running for process in joining), "the joins")
-        running.append(GuardedProcess(receive, tmp_path / "receiver.log", cwd=tmp_path))
+        running.append(started(tmp_path, "receiver.log", *receive))
         assert dicom_sender.send(files, "127.0.0.1", port, "WARDROUND") == PATIENTS
         indexed = json.loads(ran(tmp_path, *index, "--json"))
         assert (indexed["ready"], indexed["kept_out"]) == (PATIENTS, {})

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol import errors
 from protocol.errors import WardroundError
 
 WHY = "WARDROUND_MUTANT_WHY"
@@ -23,6 +24,12 @@ def found_wrong(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):  # Hypothesis: several faults at once, or now and then
         return all(found_wrong(one) for one in error.exceptions)
     return isinstance(error, (AssertionError, WardroundError, pytest.fail.Exception))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing is learned of a mutant where another tree's code runs."""
+    if not Path(errors.__file__).is_relative_to(config.rootpath):
+        raise pytest.UsageError(f"{errors.__file__} runs, which is not of {config.rootpath}")
 
 
 def pytest_exception_interact(

@@ -15,11 +15,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from tests import forked
 from tests.mutants.evidence import WHY
 from tests.mutants.mutants import PROJECT, Mutant
 
 Fate = Literal["died", "survived", "broken", "too slow"]
 """broken: no test ran to a verdict, so that the change was no code rather than a fault."""
+PACKAGES = ("torch", "opacus", "scipy.stats", "pandas", "duckdb", "pydantic", "pytest")
+"""What takes long to import and is no mutant's: a run is forked from an interpreter that has it and
+starts at once."""
 _RESULTS = {"demo", "outputs", "runs", "multirun"}
 """Folders beside the packages that runs leave behind."""
 _OUTPUT = 4000
@@ -116,9 +120,7 @@ def _tested(tree: Path, tests: Sequence[str], limit: float) -> _Run:
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
     command += ["-p", "tests.mutants.evidence", *tests]
     try:
-        ended = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=limit
-        )
+        ended = forked.run(command, tree, environment, limit, PACKAGES)
     except subprocess.TimeoutExpired:
         return _Run(None, "", "", False, f"More than {limit:g} seconds.")
     found = json.loads(why.read_text()) if why.exists() else {}

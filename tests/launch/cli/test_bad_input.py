@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -20,7 +19,6 @@ import pytest
 from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
 from client.enrolment.site_template import SiteAnswers
-from launch.demo.child_process import GuardedProcess
 from launch.demo.demo import wait_for
 from launch.demo.hospitals import write_csv
 from launch.demo.local_ports import free_port
@@ -32,7 +30,8 @@ from server.enrolment.accounts import Accounts, Credentials, issue
 from server.enrolment.certificates import Pki
 from server.enrolment.roster import Roster
 from tasks import registry
-from tests.waiting import HUNG, until
+from tests import forked
+from tests.waiting import until
 
 SCRIPTS = Path(sys.executable).parent
 TASKS = ("breast_cancer", "plugged")
@@ -79,15 +78,7 @@ def run(script: str, *words: str | Path, cwd: Path, path: Path | None = None) ->
     env |= {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
     if path is not None:
         env["PYTHONPATH"] = str(path)
-    done = subprocess.run(
-        [SCRIPTS / script, *words],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=HUNG,
-    )
+    done = forked.run([SCRIPTS / script, *words], cwd, env)
     return Said(done.returncode, done.stdout, done.stderr)
 
 
@@ -190,7 +181,7 @@ class Federation:
     credentials: Path
     plug_in: Path
     other_plug_in: Path
-    running: dict[str, GuardedProcess] = field(default_factory=dict)
+    running: dict[str, forked.Python] = field(default_factory=dict)
 
     def studies(self) -> list[str]:
         """Folders of studies at the coordinator."""
@@ -267,8 +258,10 @@ def federation(tmp_path_factory: pytest.TempPathFactory, plug_in: Path) -> Itera
             *((n, [SCRIPTS / "wardround-site", "start", "--config", folder / n]) for n in names),
         ):
             path = made_.other_plug_in if name == "south" else plug_in
-            env = {"PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
-            process = GuardedProcess([str(word) for word in words], folder / f"{name}.log", env)
+            env = os.environ | {"PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
+            log = folder / f"{name}.log"
+            said = [str(word) for word in words]
+            process = forked.Python(said, folder, log, log, env)
             stack.callback(process.stop)
             made_.running[name] = process
         wait_for(config, folder / "coordinator.log")
@@ -438,9 +431,10 @@ def test_mlflow_is_down_when_a_study_is_submitted(here: Path, tmp_path: Path) ->
         card = new_site.card(loaded).model_dump()
         Roster(config.roster).add(EnrolmentCard.model_validate(card), 50)
     words = [str(SCRIPTS / "wardround"), "coordinator", "start", str(config.folder)]
-    process = GuardedProcess(words, tmp_path / "coordinator.log")
+    log = tmp_path / "coordinator.log"
+    process = forked.Python(words, tmp_path, log, log)
     try:
-        wait_for(config, tmp_path / "coordinator.log")
+        wait_for(config, log)
         path = account(config, tmp_path / "ada.json")
         said = run(
             "wardround",
