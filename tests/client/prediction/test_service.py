@@ -29,7 +29,7 @@ from tests.client.data.dicom.receive.test_orthanc import pacs
 from tests.client.data.dicom.running_receiver import Process
 from tests.client.prediction.test_delivery import XRAY, reported
 from tests.client.prediction.ward import allowing, indexed, site, with_radiographs
-from tests.waiting import HUNG, until
+from tests.waiting import HUNG, NEVER, until
 
 __all__ = ["orthanc", "run"]
 
@@ -144,6 +144,7 @@ def test_a_picture_is_scored_when_it_comes_and_nothing_is_read_in_between(
         return done
 
     monkeypatch.setattr(service, "run", counted)
+    monkeypatch.setattr(service, "_ANYWAY", NEVER)
     steps = iter(range(30))
 
     def arriving() -> bool:
