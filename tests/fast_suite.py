@@ -17,7 +17,7 @@ STARTS = (
     "client.daemon",
     "client.data.dicom.receive",
     "client.data.limited_process",
-    "client.data.process_template",
+    "client.process_template",
     "client.data.view_reader",
     "launch.cli",
     "launch.demo",

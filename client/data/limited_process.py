@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
-from client.data.process_template import template
+from client.process_template import template
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -17,7 +17,7 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from client.data.process_template import template
+from client.process_template import template
 
 J = TypeVar("J")
 R = TypeVar("R")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from client.data.limited_process import ProcessEndedError, limited
-from client.data.process_template import template
+from client.process_template import template
 from protocol.errors import Code, WardroundError
 
 ROOM = 256 << 20

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from client.data.process_template import Fork, Template
+from client.process_template import Fork, Template
 from tests.waiting import until
 
 HERE = __name__

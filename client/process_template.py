@@ -23,7 +23,7 @@ from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-_START = "import sys; from client.data.process_template import serve; serve(*sys.argv[1:])"
+_START = "import sys; from client.process_template import serve; serve(*sys.argv[1:])"
 _STARTING = 120.0
 """Seconds until a template must have imported its modules and forked."""
 _IDLE = 900.0
