@@ -33,7 +33,6 @@ from client.data.dicom.index import report
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
-from client.data.dicom.index.text_screening import screen_pixels
 from client.data.dicom.isolated_workers import isolated
 from client.data.dicom.objects.gate import GatePolicy
 from client.data.dicom.objects.header import quiet
@@ -41,6 +40,7 @@ from client.data.dicom.pixels.preprocessing import PreparedPicture, Preprocessin
 from client.enrolment.new_site import init
 from client.enrolment.site_template import SiteAnswers
 from support.figure import figure, load
+from support.gone_through import gone_through
 from support.mutations import mutations
 from support.radiographs import CANARIES, radiograph, sparse, written
 
@@ -135,14 +135,6 @@ def caching(folder: Path) -> list[bool]:
     more = {"decoded_per_second": round(1 / decoded, 1), "cached_per_second": round(1 / cached)}
     ratio = decoded / cached
     return [figure("cached_over_decoded", ratio, "times", 200, least=True, **more, load=load())]
-
-
-def gone_through(path: Path) -> float:
-    """Seconds of all that a picture goes through: the look for text, and its way to the cache."""
-    began = time.monotonic()
-    screen_pixels(path)
-    prepare_picture(path, Preprocessing(224, 224))
-    return time.monotonic() - began
 
 
 def slowest(files: list[Path]) -> bool:

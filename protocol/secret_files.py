@@ -25,6 +25,17 @@ def create_secret(path: Path) -> None:
             write(path, os.urandom(SECRET_BYTES), replace=False)
 
 
+def make_database(path: Path) -> None:
+    """An empty file for SQLite, its owner's alone, where there is none.
+
+    One that is there is not opened: closing it would take away the locks that other connections of
+    this process have on it (sqlite.org/howtocorrupt.html, 2.2), and another process that closes
+    last would delete the log that they read. Raises OSError.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
 def read_secret(
     path: Path, what: str, code: Code, *, remedy: str, exposed: str = _ASK, size: int | None = None
 ) -> bytes:

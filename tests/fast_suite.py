@@ -17,6 +17,7 @@ STARTS = (
     "client.daemon",
     "client.data.dicom.receive",
     "client.data.limited_process",
+    "client.process_template",
     "client.data.view_reader",
     "launch.cli",
     "launch.demo",

@@ -158,7 +158,7 @@ def _follow(config: Path, model: str, which: str, to: Path | None, log: Log) -> 
         with governing(config, "predict") as governance, PredictionState.open(site.state) as state:
             event("following", site=site.site, model=Path(model).name)
             service = PredictionService(config_path(config), model, governance.audit)
-            service.follow(state, lambda: signal.sigtimedwait(signals, 1.0) is not None)
+            service.follow(state, lambda: signal.sigtimedwait(signals, 0.2) is not None)
             event("stopped")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Collection
@@ -21,6 +20,7 @@ from typing import Any
 
 from client.governance.patient_split import PatientSplit
 from protocol.privacy.composition_cache import code_digest
+from protocol.secret_files import make_database
 
 FILE = "composed.sqlite"
 _NUMBER_BYTES, _NUMBERS = 8, 50_000
@@ -102,7 +102,7 @@ class ComposedPast:
         if self._given_up:
             return []
         if self._db is None:
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_database(self._path)
             self._db = sqlite3.connect(
                 self._path, isolation_level=None, check_same_thread=False, timeout=1
             )

@@ -45,7 +45,7 @@ from client.governance.patient_split import FILE as SPLIT
 from client.governance.patient_split import PatientSplit
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
-from protocol.secret_files import refuse_shared
+from protocol.secret_files import make_database, refuse_shared
 
 _DATABASE, _HEAD, _DAEMON, _WRITE = "state.sqlite", "head.json", "daemon.lock", "write.lock"
 _SCHEMA = """
@@ -127,7 +127,7 @@ class SiteState:
                 )
             if head is None and not (folder / _DATABASE).exists():
                 ChainHead(0, GENESIS).write(folder / _HEAD)
-            os.close(os.open(folder / _DATABASE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_database(folder / _DATABASE)
             db = _connect(folder / _DATABASE)
             with db_errors(folder):
                 db.execute("BEGIN IMMEDIATE")

@@ -26,7 +26,8 @@ from protocol.errors import Code, WardroundError
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """What a run came to. reasons: why records have no score or no result -> how many."""
+    """What a run came to. reasons: why records have no score or no result -> how many.
+    reads_records: whether the model reads columns beside pictures."""
 
     model: str
     digest: str
@@ -34,6 +35,7 @@ class ScoringRun:
     scored: int
     left_out: int
     reasons: Mapping[str, int]
+    reads_records: bool
 
 
 def run(
@@ -85,8 +87,11 @@ def run(
         unfit = results.write(to, model, made, now)
         records = (one.record for one in made)
         state.add(digest, records, watched=to_keep(config, model, made))
-    reasons = Counter(found.left_out) + unfit
-    return ScoringRun(model.bundle.name, digest, model.notice, **counts, reasons=dict(reasons))
+    return ScoringRun(
+        model.bundle.name, digest, model.notice, **counts,
+        reasons=dict(Counter(found.left_out) + unfit),
+        reads_records=bool(model.task.schema.columns),
+    )  # fmt: skip
 
 
 def _arrival(one: Prediction) -> float:

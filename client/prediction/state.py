@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from protocol.errors import Code, WardroundError
-from protocol.secret_files import refuse_shared
+from protocol.secret_files import make_database, refuse_shared
 
 FILE = "predictions.db"
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 900.0
@@ -96,7 +96,7 @@ class PredictionState:
         path = state / FILE
         refuse_shared(state, "state folder")
         with _errors(path):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_database(path)
             refuse_shared(path, "file of predictions")
             db = sqlite3.connect(path, isolation_level=None, timeout=30)
         try:

@@ -367,7 +367,10 @@ def drift(
             remedy="With --reference, the columns are those of the references.",
         )
     found = [one for folder in reference for one in watching.histograms_of(folder)]
-    return watching.drift(question, scored, found)
+    question = watching.drift(question, scored, found)
+    if remark := watching.not_compared(question):
+        typer.echo(remark, err=True)
+    return question
 
 
 def split(text: str) -> tuple[str, ...]:

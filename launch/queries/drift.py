@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, assert_never
 
 import numpy as np
+import numpy.typing as npt
 
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.outcomes.binary import Binary
 from protocol.outcomes.events import EventCount
+from protocol.outcomes.kinds import OutcomeKind
 from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
@@ -120,7 +122,7 @@ def histograms_of(folder: Path) -> list[Released]:
             Code.NO_DATA,
             f"{folder} holds no released histogram of one column.",
             remedy="A study releases its scores where it is evaluated, and has done so since this "
-            "release; a query for a histogram releases a column.",
+            "release, except for masks; a query for a histogram releases a column.",
         )
     return found
 
@@ -145,39 +147,80 @@ def _answered(study: Study, query: Query, summary: Mapping[str, Any]) -> list[Re
 
 def _scores(study: Study, summary: Mapping[str, Any]) -> list[Released]:
     """Of the last evaluation: scores whatever the label was, in fewer bins. One histogram for each
-    column of scores; none where a label may be missing, of whom the histogram would not tell."""
+    column of scores of which the evaluation tells."""
     if (opened := summary.get("scores")) is None:
         return []
-    bins, of = study.evaluation.bins, study.outcome
-    counts = np.array(opened["counts"], dtype=np.float64)
+    bins, found = study.evaluation.bins, []
+    starts = np.linspace(0, bins, min(SCORE_BINS, bins) + 1).round().astype(int)
+    noise = float(opened["variance"]) * np.diff(starts)
+    for name, one in _by_score(study.outcome, np.array(opened["counts"]), bins).items():
+        shares = np.add.reduceat(one.counts, starts[:-1])
+        axis = Bins(column=PREDICTED + name, edges=tuple(map(float, one.edges[starts])))
+        variances = map(float, noise * one.variances)
+        reference = Reference(counts=(*map(float, shares), 0.0), variances=(*variances, 0.0))
+        cells = Cells(name=axis.column, axes=(axis,))
+        found.append(Released(study.task.name, len(study.roster), cells, reference))
+    return found
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """(bins,) noised patients by score, the (bins + 1,) edges, and how many times the variance of
+    one released cell each has."""
+
+    counts: npt.NDArray[np.float64]
+    edges: npt.NDArray[np.float64]
+    variances: float
+
+
+def _by_score(of: OutcomeKind, opened: npt.NDArray[np.float64], bins: int) -> dict[str, _Scores]:
+    """By column of scores, of those that an evaluation tells of. Of several labels the histogram of
+    each is of the patients in whom that one was known."""
     low, high = of.score_range
-    edges = np.linspace(low, high, bins + 1)
+    even, names = np.linspace(low, high, bins + 1), of.score_columns
     match of:
         case Binary():
-            by_score, added = counts.reshape(2, bins).sum(axis=0)[None], 2
+            return {names[0]: _Scores(opened.reshape(2, bins).sum(axis=0), even, 2)}
         case Regression():
-            by_score, added = counts.reshape(bins, bins).sum(axis=0)[None], bins
+            return {names[0]: _Scores(opened.reshape(bins, bins).sum(axis=0), even, bins)}
+        case EventCount():
+            table, edges = opened.reshape(-1, bins), np.linspace(0, 1, bins + 1) ** 2 * high
+            return {names[0]: _Scores(table.sum(axis=0), edges, len(table))}
         case Multiclass() | Ordinal():
-            (by_score, edges), added = of.by_probability(counts, bins), 2
-        case MultiLabel() | EventCount() | TimeToEvent() | Segmentation():
-            return []
+            by_class, edges = of.by_probability(opened, bins)
+            return {n: _Scores(one, edges, 2) for n, one in zip(names, by_class, strict=True)}
+        case MultiLabel():
+            by_label = opened.reshape(of.labels, 2, bins).sum(axis=1)
+            return {n: _Scores(one, even, 2) for n, one in zip(names, by_label, strict=True)}
+        case TimeToEvent():
+            return {names[-1]: _Scores(*of.by_survival(opened, bins))}
+        case Segmentation():
+            return {}
         case never:
             assert_never(never)
-    joined = next(n for n in range(min(SCORE_BINS, bins), 0, -1) if bins % n == 0)
-    variance = float(opened["variance"]) * added * bins / joined
-    found = []
-    for name, of_column in zip(of.score_columns, by_score, strict=True):
-        shares = of_column.reshape(joined, -1).sum(axis=1)
-        axis = Bins(column=PREDICTED + name, edges=tuple(map(float, edges[:: bins // joined])))
-        reference = Reference(
-            counts=(*map(float, shares), 0.0), variances=(*[variance] * joined, 0.0)
-        )
-        found.append(
-            Released(
-                study.task.name, len(study.roster), Cells(name=axis.column, axes=(axis,)), reference
-            )
-        )
-    return found
+
+
+def not_compared(question: Question) -> str:
+    """In words, which of the model's scores are compared with nothing, and why; "" for none."""
+    of = question.task.outcome
+    compared = {axis.column for one in question.statistics if isinstance(one, Cells)
+                for axis in one.axes if isinstance(axis, Bins)}  # fmt: skip
+    left = [name for name in of.score_columns if PREDICTED + name not in compared]
+    if not left:
+        return ""
+    match of:
+        case TimeToEvent():
+            why = "a study's evaluation tells of the survival of the last interval alone"
+        case Segmentation():
+            why = "a study's evaluation of masks releases no histogram of what the model says"
+        case Binary() | Regression() | EventCount() | Multiclass() | Ordinal() | MultiLabel():
+            why = "no reference has a histogram of them"
+        case never:
+            assert_never(never)
+    return (
+        f"Not compared: {', '.join(left)}, since {why}. Release them for a first period (leave "
+        "--reference out), and give that period as a reference later."
+    )
 
 
 def _content(file: Path) -> bytes:

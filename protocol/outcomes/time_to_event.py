@@ -199,6 +199,14 @@ class TimeToEvent(BaseKind):
         sums = [np.rint(_Q * alive).sum(axis=0), with_event[: self.intervals], [squares]]
         return np.concatenate([self.weight * table, *sums]).astype(np.int64)
 
+    def by_survival(self, opened: Counts, bins: int) -> tuple[Values, Values, float]:
+        """(bins,) patients by their probability of surviving all intervals, whatever became of
+        them, the (bins + 1,) edges of its bins, and how many times the variance of one released
+        cell each has."""
+        table = opened[: self._codes * bins].reshape(self._codes, bins) / self.weight
+        edges = 1 - np.linspace(1, 0, bins + 1) ** 2
+        return table.sum(axis=0)[::-1], edges, self._codes / self.weight**2
+
     def bins_for(self, patients: int, noise: float) -> int:
         """As for a binary outcome; noise falls on the cells of many labels (measured on the trial
         of `trial_survival`)."""

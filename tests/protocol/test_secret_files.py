@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from protocol.errors import Code, WardroundError
-from protocol.secret_files import SECRET_BYTES, create_secret, read_secret, refuse_shared
+from protocol.secret_files import (
+    SECRET_BYTES,
+    create_secret,
+    make_database,
+    read_secret,
+    refuse_shared,
+)
 from tests.full_disk import disk_of
 
 
@@ -94,3 +104,25 @@ def test_a_folder_is_its_owner_s_too(tmp_path: Path) -> None:
     with pytest.raises(WardroundError, match="cannot be read") as caught:
         refuse_shared(tmp_path / "none", "state folder", Code.LEDGER)
     assert caught.value.code is Code.LEDGER
+
+
+def test_a_database_that_is_made_again_keeps_the_locks_of_who_has_it_open(tmp_path: Path) -> None:
+    """Another process that thinks it is the last one deletes the log, with what stands in it."""
+    path, log = tmp_path / "a.db", tmp_path / "a.db-wal"
+    make_database(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    other = (
+        "import sqlite3, sys\n"
+        "db = sqlite3.connect(sys.argv[1])\n"
+        "print(db.execute('SELECT count(*) FROM t').fetchone()[0])\n"
+        "db.close()\n"
+    )
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE t (a)")
+        db.execute("INSERT INTO t VALUES (1)")
+        make_database(path)
+        done = subprocess.run([sys.executable, "-c", other, path], check=True, capture_output=True)
+        assert done.stdout.split() == [b"1"]
+        assert log.exists()
+        assert db.execute("SELECT count(*) FROM t").fetchone() == (1,)

@@ -7,15 +7,17 @@ answer, and the worker is replaced.
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
+
+from client.process_template import template
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -28,11 +30,8 @@ _STARTING = 120.0
 
 class _Worker(Generic[J]):
     def __init__(self, work: Callable[..., Any], given: tuple[Any, ...], memory: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.line, far = context.Pipe()
-        self.process = context.Process(target=_serve, args=(far, work, given, memory), daemon=True)
-        self.process.start()
-        far.close()
+        fork = template(_module(work)).fork(_serve, work, given, memory)
+        self.line, self.end = fork.line, fork.end
         self.jobs: list[J] = []
         self.deadline = 0.0
         self.fresh = True
@@ -49,11 +48,6 @@ class _Worker(Generic[J]):
     def expect(self, seconds: float) -> None:
         self.deadline = time.monotonic() + (_STARTING if self.fresh else seconds)
 
-    def end(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.line.close()
-
 
 def isolated(
     work: Callable[..., R],
@@ -68,8 +62,11 @@ def isolated(
 ) -> Iterator[tuple[J, R]]:
     """(job, work(job, *given)) for every job, in the order in which they are done.
 
-    work: a function of a module, that raises nothing. seconds: limit for one job. memory: bytes of
-    data that a worker may hold. `slow` and `crashed` answer for a job whose worker was ended.
+    work: a function of a module, or a part of one, that raises nothing. seconds: limit for one job.
+    memory: bytes of data that a worker may hold. `slow` and `crashed` answer for a job whose worker
+    was ended.
+
+    Raises OSError where no process starts.
     """
     queue = deque(jobs)
     crew: list[_Worker[J]] = []
@@ -129,18 +126,15 @@ def _replace(worker: _Worker[J], crew: list[_Worker[J]], queue: deque[J]) -> J:
     return worker.jobs[0]
 
 
+def _module(work: Callable[..., Any]) -> str:
+    """What a worker has to have imported."""
+    return str((work.func if isinstance(work, partial) else work).__module__)
+
+
 def _serve(line: Connection, work: Callable[..., Any], given: tuple[Any, ...], memory: int) -> None:
     """A worker's life. It ends when the line is closed at the other end."""
-    import os
-    import signal
-
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)  # decoders in C say what they think of a file, and pydicom quotes it
-    os.dup2(silence, 2)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and ends us
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold patients' data
     with suppress(EOFError, OSError):
         line.send(None)  # it is there
         while True:

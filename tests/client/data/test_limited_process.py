@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.data import limited_process
 from client.data.limited_process import ProcessEndedError, limited
+from client.process_template import template
 from protocol.errors import Code, WardroundError
 
 ROOM = 256 << 20
@@ -73,7 +73,7 @@ def test_a_crash_is_told_and_the_next_work_is_done() -> None:
 
 def surroundings() -> tuple[str | None, str, tuple[int, int], int]:
     cores = resource.getrlimit(resource.RLIMIT_CORE)
-    templates = limited_process._template.cache_info().currsize
+    templates = template.cache_info().currsize
     return os.environ.get("WARDROUND_TOLD"), os.getcwd(), cores, templates
 
 
@@ -91,12 +91,6 @@ def test_several_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         sizes = list(pool.map(lambda n: limited(hold, ROOM, 60.0, n), range(12)))
     assert sizes == list(range(12))
-
-
-def test_a_template_that_was_ended_is_replaced() -> None:
-    limited(hold, ROOM, 60.0, 1)
-    limited_process._template().close()  # what the caller sees of its end: no message goes out
-    assert limited(hold, ROOM, 60.0, 1) == 1
 
 
 def write_pid_and_sleep(path: str) -> None:

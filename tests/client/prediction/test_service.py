@@ -14,6 +14,13 @@ import pytest
 import yaml
 from pydicom import dcmread
 
+from client.cli.options import governing
+from client.config.site_config import SiteConfig
+from client.prediction import service
+from client.prediction.scoring_run import ScoringRun
+from client.prediction.scoring_run import run as run_model
+from client.prediction.service import PredictionService
+from client.prediction.state import PredictionState
 from launch.demo.local_ports import free_port
 from tests.client.cli.conftest import Run, run
 from tests.client.data.dicom.conftest import orthanc
@@ -21,8 +28,8 @@ from tests.client.data.dicom.dicom_files import CANARIES
 from tests.client.data.dicom.receive.test_orthanc import pacs
 from tests.client.data.dicom.running_receiver import Process
 from tests.client.prediction.test_delivery import XRAY, reported
-from tests.client.prediction.ward import allowing, site, with_radiographs
-from tests.waiting import HUNG, until
+from tests.client.prediction.ward import allowing, indexed, site, with_radiographs
+from tests.waiting import HUNG, NEVER, until
 
 __all__ = ["orthanc", "run"]
 
@@ -121,6 +128,42 @@ def test_a_model_that_is_not_allowed_scores_nobody_and_the_service_stays(tmp_pat
     (refused,) = (e for e in following.events() if e["event"] == "not scored")
     assert refused["code"] == "refused_policy"
     assert following.end(signal.SIGTERM) == 0
+
+
+def test_a_picture_is_scored_when_it_comes_and_nothing_is_read_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of the service, as many as in a second; what a run reads is counted, not replaced."""
+    hospital(tmp_path, free_port())
+    config = SiteConfig.load(tmp_path / "site" / "site.yaml")
+    scored: list[int] = []
+
+    def counted(*given: Any) -> ScoringRun:
+        done = run_model(*given)
+        scored.append(done.scored)
+        return done
+
+    monkeypatch.setattr(service, "run", counted)
+    monkeypatch.setattr(service, "_ANYWAY", NEVER)
+    steps = iter(range(30))
+
+    def arriving() -> bool:
+        step = next(steps, None)
+        if step in (10, 20):
+            with_radiographs(tmp_path, *({"SOPInstanceUID": f"1.2.3.{n}"} for n in range(step)))
+            indexed(config, tmp_path)
+        return step is None
+
+    with (
+        governing(tmp_path / "site", "predict") as governance,
+        PredictionState.open(config.state) as state,
+    ):
+        following = PredictionService(
+            tmp_path / "site" / "site.yaml", str(tmp_path / "xray.safetensors"), governance.audit
+        )
+        following.follow(state, arriving)
+        assert scored == [0, 10, 10]
+        assert len(state.scored(XRAY.digest)) == 20
 
 
 def test_only_what_is_new_is_followed(run: Run, tmp_path: Path) -> None:

@@ -14,12 +14,17 @@ from typer.testing import CliRunner
 
 from launch.cli.main import app
 from launch.queries.ask import Where, ask
-from launch.queries.drift import SCORE_BINS, Released, drift, histograms_of, watched
+from launch.queries.drift import SCORE_BINS, Released, drift, histograms_of, not_compared, watched
 from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.outcomes.binary import histogram
+from protocol.outcomes.events import EventCount
+from protocol.outcomes.kinds import OutcomeKind
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.privacy.query_noise import share
 from protocol.statistics.analyses import analyse
 from protocol.study.query import Bins, Cells, Scored
@@ -116,6 +121,57 @@ def test_of_several_classes_each_probability_is_compared(tmp_path: Path) -> None
         assert one.reference.counts == (*np.histogram(said[:, k], axis.edges)[0], 0.0)
         assert one.reference.variances == (4.0 * 2 * 2,) * SCORE_BINS + (0.0,)
     asked(drift(Question.about("digits"), PERIOD, released))
+
+
+def _kinds() -> list[tuple[str, OutcomeKind, np.ndarray, np.ndarray, np.ndarray]]:
+    """Of each kind scores, labels, and what each column of scores should be counted from."""
+    said, survival = DRAWN.random((3000, 4)), np.sort(DRAWN.random((3000, 4)))[:, ::-1]
+    digits = DRAWN.integers(1, 3, size=(3000, 4)) @ 3.0 ** np.arange(4)
+    counted, number = DRAWN.gamma(1.0, 2.0, 3000).clip(0, 20), DRAWN.normal(50, 10, 3000)
+    return [
+        ("findings", MultiLabel(labels=4), said, digits, said),
+        ("stay", EventCount(most=20), counted, np.floor(counted), counted[:, None]),
+        ("value", Regression(low=0, high=100), number, number, number[:, None]),
+        ("time", TimeToEvent(ends=(1.0, 2.0, 4.0, 8.0)), survival,
+         DRAWN.integers(1, 9, 3000).astype(np.float64), survival[:, 3:]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("bins", [34, 12])
+@pytest.mark.parametrize("at", range(4))
+def test_of_each_kind_the_scores_are_those_that_a_period_counts(
+    at: int, bins: int, tmp_path: Path
+) -> None:
+    """Whatever the label was; 34 bins have no divisor near 16."""
+    _, kind, scores, labels, by_column = _kinds()[at]
+    plain = trained_study().model_dump() | {"outcome": kind.model_dump()}
+    plain["evaluation"] |= {"bins": bins}
+    counts = kind.counts(scores, labels, bins)
+    done = replace(
+        made_outcome(Study.model_validate(plain)),
+        scores=OpenedScores(tuple(map(float, counts)), 4.0),
+    )
+    released = histograms_of(stored(done, tmp_path / "kind"))
+    assert len(released) == by_column.shape[1]
+    for column, one in zip(by_column.T, released, strict=True):
+        (axis,) = one.cells.axes
+        assert isinstance(axis, Bins)
+        assert len(axis.edges) == min(SCORE_BINS, bins) + 1
+        expected = np.histogram(column, axis.edges)[0]
+        assert one.reference.counts[:-1] == pytest.approx(expected, abs=1e-9)
+        assert min(one.reference.variances[:-1]) > 0
+
+
+def test_which_scores_are_compared_with_nothing_is_said() -> None:
+    question = Question.about("trial_survival")
+    *earlier, last = question.task.outcome.score_columns
+    for name in [last, *earlier]:
+        axis = Bins(column=f"predicted_{name}", edges=(0.0, 0.5, 1.0))
+        question = question.of(Cells(name=name, axes=(axis,)))
+        if name == last:
+            said = not_compared(question)
+            assert said.startswith(f"Not compared: {', '.join(earlier)}, since a study's")
+    assert not_compared(question) == ""
 
 
 def test_a_query_that_is_about_no_model_keeps_the_identity_it_had() -> None:

@@ -8,7 +8,6 @@ and this is in every backup.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from protocol.errors import Code, WardroundError
-from protocol.secret_files import refuse_shared
+from protocol.secret_files import make_database, refuse_shared
 
 FILE = "decisions.db"
 Decision = Literal["release", "withhold"]
@@ -29,7 +28,7 @@ def attach(db: sqlite3.Connection, state: Path) -> None:
     """Makes the decisions visible as `decided.review`. Raises sqlite3.Error, OSError,
     WardroundError(STATE) where others may read them."""
     path = state / FILE
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    make_database(path)
     refuse_shared(path, "file of decisions")
     db.execute("ATTACH ? AS decided", (str(path),))
     db.execute("PRAGMA decided.journal_mode = WAL")

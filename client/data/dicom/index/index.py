@@ -33,7 +33,7 @@ from client.data.dicom.objects.header import TRANSIENT as TRANSIENT_PROBLEMS
 from client.data.dicom.objects.header import Problem
 from client.data.dicom.objects.pseudonym import Pseudonyms
 from protocol.errors import Code, WardroundError
-from protocol.secret_files import refuse_shared
+from protocol.secret_files import make_database, refuse_shared
 
 FILE = "imaging.db"
 SCHEMA_VERSION = 3
@@ -177,7 +177,7 @@ class ImageIndex:
         path, policy = state / FILE, policy or GatePolicy()
         refuse_shared(state, "state folder")
         with _errors(path):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_database(path)
             refuse_shared(path, "index of images")
             db = sqlite3.connect(path, isolation_level=None, timeout=30)
             try:
@@ -199,6 +199,14 @@ class ImageIndex:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def version(self) -> tuple[int, int]:
+        """Of the index and of the decisions: another one after whatever another connection wrote
+        (SQLite, PRAGMA data_version)."""
+        (index,), (decided,) = (
+            self._read(f"PRAGMA {name}.data_version")[0] for name in ("main", "decided")
+        )
+        return index, decided
 
     def known(self, under: Path) -> dict[Path, Stamp]:
         """Files at or below a path -> their stamps when they were read."""
