@@ -62,7 +62,7 @@ class Model:
 
     @property
     def pictures(self) -> bool:
-        return len(self.shape) == 2
+        return len(self.shape) > 1
 
 
 MODELS = (
@@ -78,6 +78,7 @@ MODELS = (
     Model("readmission_levels", (209,), {}),
     Model("trial_survival", (18,), {}),
     Model("lung_fields", (32, 32), {}),
+    Model("nodules", (8, 16, 16), {}),
     Model("no_show", (33,), {}),
     Model("icu_timeseries", (45,), {"model": "summary"}),
     Model("icu_timeseries", (1299,), {"model": "tcn"}),

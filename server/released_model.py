@@ -177,7 +177,7 @@ def example(schema: Schema) -> pd.DataFrame:
             else pd.Series([c.categories[0], None], dtype=object)
             for c in schema.columns
         }
-        | {i.name: [_ramp(i), b""] for i in schema.images}
+        | {i.name: [_ramp(i), b""] if i.most == 1 else [[_ramp(i)], []] for i in schema.images}
     )
 
 
@@ -194,28 +194,46 @@ def _ramp(image: Image) -> bytes:
 
 
 def _pictures(image: Image, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A column of files -> (N, *image.shape) uint8, zeros where there is none."""
+    """A column of files, or of lists of files -> (N, *image.shape_of_record) uint8, zeros where
+    there is none."""
+    pictures = np.zeros((len(frame), image.most, *image.shape), dtype=np.uint8)
+    for row, data in enumerate(frame[image.name]):
+        files = [data] if image.most == 1 else _listed(data)
+        if len(files) > image.most:
+            raise WardroundError(
+                Code.MALFORMED_DATA,
+                f"Column {image.name}, row {row + 1}: more than {image.most} pictures.",
+                remedy="Give at most as many, in a list.",
+            )
+        for place, file in enumerate(files):
+            if isinstance(file, bytes | str) and file:
+                pictures[row, place] = _picture(image, file, row)
+    return pictures.reshape(len(frame), *image.shape_of_record)
+
+
+def _listed(data: Any) -> list[Any]:
+    """A list, or an array as Parquet gives one; a missing value is none."""
+    return list(data) if isinstance(data, list | tuple | np.ndarray) else []
+
+
+def _picture(image: Image, file: Any, row: int) -> npt.NDArray[np.uint8]:
+    """A file of the row's -> *image.shape."""
     import io
 
     from PIL import Image as Pillow
 
-    pictures = np.zeros((len(frame), *image.shape), dtype=np.uint8)
-    for row, data in enumerate(frame[image.name]):
-        if not isinstance(data, bytes) or not data:
-            continue
-        try:
-            with Pillow.open(io.BytesIO(data)) as opened:
-                read = opened.convert("RGB" if image.colour else "L").resize(
-                    (image.columns, image.rows), Pillow.Resampling.BILINEAR
-                )
-        except (OSError, ValueError, SyntaxError):
-            raise WardroundError(
-                Code.MALFORMED_DATA,
-                f"Column {image.name}, row {row + 1}: not a picture.",
-                remedy="Give the bytes of a PNG or JPEG file.",
-            ) from None
-        pictures[row] = np.asarray(read)
-    return pictures
+    try:
+        with Pillow.open(io.BytesIO(file)) as opened:
+            read = opened.convert("RGB" if image.colour else "L").resize(
+                (image.columns, image.rows), Pillow.Resampling.BILINEAR
+            )
+    except (OSError, ValueError, SyntaxError, TypeError):
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"Column {image.name}, row {row + 1}: not a picture.",
+            remedy="Give the bytes of a PNG or JPEG file.",
+        ) from None
+    return np.asarray(read)
 
 
 def _warn_outside(column: Column, values: npt.NDArray[np.float64]) -> None:

@@ -61,6 +61,7 @@ def _checked(kind: type[Task], options: tuple[tuple[str, Scalar], ...]) -> None:
     built = _model(task)
     with torch.no_grad():
         outputs = _outputs(task, built.module, features)
+        _several_pictures(task, built)
     labels = _labels(task.outcome)
     _logits(task, built, features)
     _losses(task, outputs, labels)
@@ -298,6 +299,40 @@ def _drawn(task: Task, model: nn.Module, features: Tensor) -> bool:
         with _own_code(task, "model"), own_streams(seed):
             made.append(model(features))
     return not torch.equal(*made)
+
+
+def _several_pictures(task: Task, model: FlatModel) -> None:
+    """Where pictures of a record are pooled, neither their order nor what is left over counts."""
+    own, table = f"The model of {type(task).__name__}", _records(task.schema)
+    before, generator = model.flat.clone(), torch.Generator().manual_seed(0)
+    model.flat.add_(0.1 * torch.randn(len(before), generator=generator))
+
+    def answer(name: str, pictures: npt.NDArray[np.uint8]) -> Tensor:
+        made = np.ascontiguousarray(_made(task, {**table, name: pictures}))
+        return _run(task, model.module.eval(), torch.from_numpy(made).float())
+
+    for image in task.schema.images:
+        if image.pooling is None:
+            continue
+        name, pictures = image.name, table[image.name]
+        if not _close(answer(name, pictures[:, ::-1]), answer(name, pictures)):
+            _refuse(
+                f"{own} gives another output where the pictures {name} of a patient come in "
+                "another order.",
+                f"Pool what is made of each by their {image.pooling}: "
+                "tasks.models.several_pictures.Pooled.",
+            )
+        alone = pictures.copy()
+        alone[:, 1:] = 0
+        twice = np.repeat(pictures[:, :1], image.most, axis=1)
+        if not _close(answer(name, twice), answer(name, alone)):
+            _refuse(
+                f"{own} gives another output where a patient has fewer pictures {name} than "
+                f"{image.most}.",
+                "Leave places without a picture out, as tasks.models.several_pictures.Pooled does: "
+                "they hold zeros.",
+            )
+    model.flat.copy_(before)
 
 
 def _logits(task: Task, model: FlatModel, features: Tensor) -> None:

@@ -37,6 +37,7 @@ BUILT_IN = {
     "icu_timeseries": "tasks.shipped.icu_timeseries:IcuTimeseries",
     "length_of_stay": "tasks.examples.length_of_stay:LengthOfStay",
     "lung_fields": "tasks.examples.lung_fields:LungFields",
+    "nodules": "tasks.examples.nodules:Nodules",
     "no_show": "tasks.shipped.no_show:NoShow",
     "readmission": "tasks.shipped.readmission:Readmission",
     "readmission_levels": "tasks.examples.readmission_levels:ReadmissionLevels",

@@ -30,6 +30,8 @@ SPLIT = "split"
 DAY = "day"
 """Optional column: the record's day, 2027-03-31, for studies that train before a day and evaluate
 from it on."""
+Pooling = Literal["mean", "max"]
+"""How several pictures of a record become one answer: by a mean, or by the largest value."""
 _MISSING = 0.1
 """Of made-up values."""
 
@@ -198,6 +200,11 @@ class Image:
     In a table it is (N, rows, columns) uint8, or (N, rows, columns, 3) red, green and blue; a row
     of zeros only stands for "no picture". At a site the view's column of this name holds keys of
     its image index, NULL for none.
+
+    With `most` above 1 a record has several pictures, (N, most, rows, columns) in a table; places
+    that are left over hold zeros. At a site the view's column then holds their keys with a space
+    between two: string_agg(image, ' ' ORDER BY ...). All of them are one record of one patient.
+    They are pooled, or the slices of one volume, which the site puts in order.
     """
 
     name: str
@@ -208,8 +215,24 @@ class Image:
     """The Hounsfield units shown as black and as white; None: as each object says of itself."""
     colour: bool = False
     """Whether colours are kept; otherwise colours become grey. What is grey has three alike."""
+    most: int = 1
+    """Pictures of a record, at most: a public constant. A site takes the first ones of a record
+    that has more."""
+    pooling: Pooling | None = None
+    """How the model makes one answer of several pictures, whose order then says nothing."""
+    spacing: float | None = None
+    """Millimetres from one place to the next, where the pictures are slices of one volume: a site
+    puts them in order by their positions, the middle of the volume in the middle place."""
 
     def __post_init__(self) -> None:
+        said = (self.pooling is not None) + (self.spacing is not None)
+        if self.most < 1 or said != (self.most > 1):
+            raise ValueError(
+                f"picture {self.name}: several pictures of a record (most above 1) need either a "
+                "pooling, mean or max, or the spacing of a volume's slices, and one picture neither"
+            )
+        if self.spacing is not None and not self.spacing > 0:
+            raise ValueError(f"picture {self.name}: the spacing of slices is above 0 mm")
         if self.hounsfield is not None and not self.hounsfield[0] < self.hounsfield[1]:
             raise ValueError(f"picture {self.name}: black must be below white in hounsfield")
         if self.hounsfield is not None and self.colour:
@@ -219,6 +242,20 @@ class Image:
     def shape(self) -> tuple[int, ...]:
         """Of one picture."""
         return (self.rows, self.columns, 3) if self.colour else (self.rows, self.columns)
+
+    @property
+    def shape_of_record(self) -> tuple[int, ...]:
+        """Of all that a record has of it."""
+        return self.shape if self.most == 1 else (self.most, *self.shape)
+
+    def made_up(self, rows: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """(rows, ...) pictures of nothing: of each record one at least."""
+        shape = (rows, *self.shape_of_record)
+        pictures = generator.integers(256, size=shape, dtype=np.uint8)
+        if self.most > 1:
+            number = generator.integers(1, self.most + 1, size=rows)
+            pictures[np.arange(self.most) >= number[:, None]] = 0
+        return pictures
 
 
 @dataclass(frozen=True)
@@ -244,6 +281,8 @@ class Schema:
     def __post_init__(self) -> None:
         if self.masked and self.mask is None:
             raise ValueError(f"masked names {self.masked}, which is no picture of the schema")
+        if self.mask is not None and self.mask.most > 1:
+            raise ValueError(f"masked names {self.masked}, of which a record has several")
 
     @property
     def mask(self) -> Image | None:
@@ -281,8 +320,7 @@ class Schema:
         for column in self.columns:
             table[column.name] = column.made_up(rows, generator)
         for image in self.images:
-            shape = (rows, *image.shape)
-            table[image.name] = generator.integers(256, size=shape, dtype=np.uint8)
+            table[image.name] = image.made_up(rows, generator)
         for name in self.label_columns:
             if self.mask is not None:
                 shape = (rows, self.mask.rows, self.mask.columns)

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from client.cohorts.volumes import volumes_of
 from client.config.imaging_config import Imaging
 from client.config.site_config import SiteConfig
 from client.data.sources.session import Extra
 from client.data.stored_rows import StoredRows, StoredTable
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
-from tasks.schema import Table
+from tasks.schema import Image, Table
+
+if TYPE_CHECKING:
+    from client.data.dicom.index.index import ImageIndex
 
 Progress = Callable[[int, int], None]
 
@@ -74,7 +78,8 @@ def with_pictures(
     """The table with pictures and masks (N, ...) uint8 in place of keys, each of the shape that the
     task asks for, mapped from the file in which they are cached, and what to note.
 
-    Where a task reads nothing but pictures, rows without any are left out.
+    Where a task reads several pictures of a record, their keys stand in one text, and the column is
+    (N, most, ...). Where a task reads nothing but pictures, rows without any are left out.
     Raises WardroundError: CONFIGURATION without `imaging`, STATE, MALFORMED_DATA.
     """
     images = [image for image in task.schema.images if image.name in table]
@@ -88,19 +93,22 @@ def with_pictures(
 
     set_aside: Counter[str] = Counter()
     masks_aside: Mapping[str, int] = {}
+    notes: list[str] = []
     columns: dict[str, Any] = dict(table)
     with ImageIndex.open(config.state, imaging.gate) as index:
         for image in images:
+            keys, said = _several(index, image, table[image.name])
+            notes += said
             loaded = load(
                 index,
                 config.state,
-                _keys(table[image.name]),
+                keys.ravel().tolist(),
                 Preprocessing(image.rows, image.columns, image.hounsfield, image.colour),
                 workers=imaging.workers,
                 progress=progress,
             )
             set_aside.update(loaded.set_aside)
-            columns[image.name] = StoredRows(loaded.stored, loaded.places)
+            columns[image.name] = StoredRows(loaded.stored, loaded.places.reshape(keys.shape))
         mask, label = task.schema.mask, task.schema.label
         if mask is not None and label in table:
             classes = round(task.outcome.extremes[1]) + 1
@@ -115,7 +123,7 @@ def with_pictures(
             )
             columns[label] = StoredRows(masks.stored, masks.places)
             masks_aside = masks.set_aside
-    notes = [f"{count} images have no picture: {why}." for why, count in sorted(set_aside.items())]
+    notes += [f"{count} images have no picture: {why}." for why, count in sorted(set_aside.items())]
     notes += [f"{count} masks were set aside: {why}." for why, count in sorted(masks_aside.items())]
     if task.schema.columns:
         return columns, tuple(notes)
@@ -127,6 +135,27 @@ def with_pictures(
         for name, column in columns.items()
     }
     return kept, tuple(notes)
+
+
+def _several(
+    index: ImageIndex, image: Image, column: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], list[str]]:
+    """(N,) of a view -> (N,) keys, or (N, most) where a record may have several pictures, None for
+    none; and what to note."""
+    if image.most == 1:
+        return np.array([*_keys(column), None], dtype=object)[:-1], []
+    listed = [(text or "").split() for text in _keys(column)]
+    if image.spacing is not None:
+        return volumes_of(index, image, image.spacing, listed)
+    keys = np.full((len(listed), image.most), None, dtype=object)
+    for row, of_row in enumerate(listed):
+        keys[row, : len(of_row)] = of_row[: image.most]
+    beyond = sum(len(of_row) > image.most for of_row in listed)
+    note = (
+        f"{beyond} rows have more than {image.most} pictures in the column {image.name}: the first "
+        f"{image.most} are taken."
+    )
+    return keys, [note] if beyond else []
 
 
 def _keys(column: npt.NDArray[Any]) -> list[str | None]:

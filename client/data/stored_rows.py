@@ -22,7 +22,8 @@ CHUNK = 32 << 20
 @dataclass(frozen=True, eq=False)
 class StoredRows:
     """stored: (S, ...), of which row n of the (N, ...) rows is stored[places[n]]; zeros where
-    places[n] is -1. Indexed as an array is, along the first axis, and then a copy."""
+    places[n] is -1. With places (N, most) a row has several, (N, most, ...). Indexed as an array
+    is, along the first axis, and then a copy."""
 
     stored: npt.NDArray[Any]
     places: npt.NDArray[np.int64]
@@ -34,7 +35,7 @@ class StoredRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self.places), *self.stored.shape[1:])
+        return (*self.places.shape, *self.stored.shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -42,8 +43,8 @@ class StoredRows:
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
-        """(N,) whether a row is stored anywhere."""
-        return self.places >= 0
+        """(N,) whether a row, or a part of it, is stored anywhere."""
+        return np.asarray((self.places.reshape(len(self.places), -1) >= 0).any(axis=1))
 
     def __len__(self) -> int:
         return len(self.places)
@@ -64,9 +65,9 @@ class StoredRows:
 
     def __getitem__(self, rows: Any) -> npt.NDArray[Any]:
         places = self.places[rows]
-        if places.ndim == 0:
+        if places.ndim < self.places.ndim:
             return np.asarray(self[np.array([rows])][0])
-        out = np.empty((len(places), *self.stored.shape[1:]), dtype=self.dtype)
+        out = np.empty((*places.shape, *self.stored.shape[1:]), dtype=self.dtype)
         self.read(rows, out)
         return out
 

@@ -27,11 +27,12 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Prediction:
     """What a model says of a record, as many numbers as its outcome's `score_columns`. patient: as
-    the view names it. image: the key of its picture, "" for none, and file, where that picture
-    lies. given: by column, the numbers and categories that it was made from, None where missing.
-    Where the policy wants it explained and it can be: contributions, by column; influence, (rows,
-    columns) uint8 of the prepared picture, 255 where covering it lowers the score most. mask: of a
-    model that makes one, (rows, columns) uint8, the class of each pixel of the prepared picture."""
+    the view names it. image: the key of its picture, "" for none, of several pictures the first
+    that is ready, and file, where that picture lies. given: by column, the numbers and categories
+    that it was made from, None where missing. Where the policy wants it explained and it can be:
+    contributions, by column; influence, (rows, columns) uint8 of the prepared picture, 255 where
+    covering it lowers the score most. mask: of a model that makes one, (rows, columns) uint8, the
+    class of each pixel of the prepared picture."""
 
     record: str
     patient: str
@@ -65,10 +66,10 @@ def predict(
         table = in_memory(with_pictures(config, model.task, part.table)[0])
         if missing := len(part) - len(table[PATIENT]):
             left_out["its picture cannot be read"] += missing
-        files = _files(config, [str(key) for key in table[IMAGE]])
+        files = _files(config, [key for keys in table[IMAGE] for key in str(keys).split()])
         features, given = model.task.features(table), _given(model.task.schema, table)
         why = _explanations(model, table)
-        for at, (record, patient, image) in enumerate(
+        for at, (record, patient, keys) in enumerate(
             zip(table[RECORD], table[PATIENT], table[IMAGE], strict=True)
         ):
             score = model.scoring.said_of(features[at])
@@ -76,6 +77,7 @@ def predict(
             if not np.isfinite(score).all():
                 left_out["the model gives no number"] += 1
                 continue
+            image = next((key for key in keys.split() if key in files), keys)
             file = files.get(image)
             made.append(
                 Prediction(
@@ -102,7 +104,8 @@ def _explanations(
         names = [column.name for column in schema.columns]
         found = contributions(model.scoring, table).tolist()
         return [(dict(zip(names, row, strict=True)), None) for row in found]
-    if not schema.images or schema.masked:  # a mask shows itself where it is
+    # A mask shows itself where it is, and a map is of one picture.
+    if not schema.images or schema.masked or schema.images[0].most > 1:
         return [({}, None)] * number
     rows = ({n: of[row : row + 1] for n, of in table.items()} for row in range(number))
     return [({}, _influence(occlusion_map(model.scoring, one, schema.images[0]))) for one in rows]

@@ -1,7 +1,7 @@
 """Which records a model is to score: all of a cohort, those of an examination, or what is new.
 
-Records come from the task's view; where a task reads nothing but pictures, from the index of
-images. Patients who object are in neither (`client.cohorts.loading`).
+Records come from the task's view; where a task reads nothing but pictures, one of a record, from
+the index of images. Patients who object are in neither (`client.cohorts.loading`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tasks.schema import PATIENT, Table
 COHORT, NEW = "cohort", "new"
 """What may be asked for; anything else is an accession number."""
 IMAGE, RECORD = "image", "record"
-"""Columns that a selection adds: the key of a record's picture, "" for none, and the record's
-digest, by which it is known again."""
+"""Columns that a selection adds: the key of a record's picture, "" for none, of several pictures
+their keys with a space between two, and the record's digest, by which it is known again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,8 @@ def select(
     task = model.task
     pictures = [image.name for image in task.schema.images]
     images = read_images(config, task) if pictures else {}
-    if pictures and not task.schema.columns:
+    several = any(image.most > 1 for image in task.schema.images)
+    if pictures and not task.schema.columns and not several:
         table: Table = {PATIENT: images[PATIENT]} | dict.fromkeys(pictures, images[IMAGE])
     else:
         table = _columns(task, read_table(config, task.name))
@@ -123,11 +124,12 @@ def _of_accession(
             remedy="See `wardround-site images` for what was kept out, and run `wardround-site "
             "index` if it came a moment ago. Patients who object are left out.",
         )
-    kept = np.array([key in keys for key in table[IMAGE]], dtype=bool)
+    kept = np.array([not keys.isdisjoint(of.split()) for of in table[IMAGE]], dtype=bool)
     return {name: column[kept] for name, column in table.items()}
 
 
-def _outside(model: AllowedModel, keys: Any, images: Table) -> list[str]:
+def _outside(model: AllowedModel, of_rows: Any, images: Table) -> list[str]:
+    """Why a row is not scored: for any of its pictures; "" where it is."""
     columns = ("modality", "body_part", "view_position")
     stated = zip(*(images[name] for name in columns), strict=True)
     facts = {
@@ -137,4 +139,6 @@ def _outside(model: AllowedModel, keys: Any, images: Table) -> list[str]:
     known = {key: model.rules.outside(of) for key, of in facts.items()}
     if model.task.schema.columns:
         known[""] = ""  # it has no picture, and is scored by the rest
-    return [known.get(key, "no picture that is ready") for key in keys]
+    unready = "no picture that is ready"
+    why = [[known.get(key, unready) for key in keys.split() or [""]] for keys in of_rows]
+    return [next(filter(None, reasons), "") for reasons in why]

@@ -2,7 +2,10 @@
 
 The backward pass goes through activations only; what every layer received and what came back to it
 is noted, and weight gradients are made from that, once, already clipped (Bu et al. 2023). It is an
-Opacus GradSampleModule like the one with hooks, which does the models that this one cannot.
+Opacus GradSampleModule like the one with hooks, which does the models that this one cannot. A layer
+may get several rows of each patient, one after the other (a patient's pictures), which count
+together as positions do; that they do stand so, the comparison with autograd tells
+(`per_patient_gradients`).
 """
 
 from __future__ import annotations
@@ -24,8 +27,8 @@ warnings.filterwarnings("ignore", message="Full backward hook is firing", catego
 class _Call:
     """One call of a layer in the forward pass, completed in the backward pass."""
 
-    def __init__(self, layer: nn.Module, rule: Rule, received: Tensor) -> None:
-        self.layer, self._rule = layer, rule
+    def __init__(self, layer: nn.Module, rule: Rule, received: Tensor, patients: int) -> None:
+        self.layer, self._rule, self._patients = layer, rule, patients
         self._input: Tensor | None = received.detach()
         self._version = received._version
         self.gradient: LayerGradient | None = None
@@ -38,11 +41,12 @@ class _Call:
             raise Unsupported("a second backward pass")
         if received._version != self._version:
             raise Unsupported("an input that is overwritten")
-        if gradient.shape[0] != received.shape[0]:
+        if gradient.shape[0] != received.shape[0] or gradient.shape[0] % self._patients:
             raise Unsupported("a layer whose first dimension is not the patient")
-        self.gradient = self._rule(self.layer, received, gradient)
-        values = (received.numel() + gradient.numel()) // gradient.shape[0]
-        self.needs = Needs(VALUE_BYTES * values, positions(self.layer, gradient))
+        self.gradient = self._rule(self.layer, received, gradient, self._patients)
+        values = (received.numel() + gradient.numel()) // self._patients
+        of_weight = positions(self.layer, gradient, self._patients)
+        self.needs = Needs(VALUE_BYTES * values, of_weight)
 
 
 class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opacus has no types
@@ -66,7 +70,7 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opac
         if any(not p.requires_grad for layer in self._rules for p in layer.parameters()):
             raise Unsupported("a layer that is trained in part")
         self._calls: list[_Call] = []
-        self._recording = False
+        self._patients = 0
         self._anchor = torch.ones((), requires_grad=True)
         self._handles = [layer.register_forward_hook(self._forward_hook) for layer in self._rules]
 
@@ -96,7 +100,7 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opac
     def _passed(self, features: Tensor, losses: Losses) -> list[tuple[_Call, LayerGradient]]:
         """Weights stand still meanwhile, so that autograd makes no gradient of them."""
         calls = self._calls
-        self._recording = True
+        self._patients = len(features)
         for parameter in self._trainable:
             parameter.requires_grad_(False)
         try:
@@ -108,17 +112,17 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opac
                 raise Unsupported("a layer that the losses do not depend on")
             return done
         finally:
-            self._recording = False
+            self._patients = 0
             calls.clear()
             for parameter in self._trainable:
                 parameter.requires_grad_(True)
 
     def _forward_hook(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Any:
-        if not self._recording:
+        if not self._patients:
             return None
         if not output.requires_grad:
             output = _Anchor.apply(output, self._anchor)
-        call = _Call(layer, self._rules[layer], inputs[0])
+        call = _Call(layer, self._rules[layer], inputs[0], self._patients)
         self._calls.append(call)
         output.register_hook(call.arrived)
         return output
@@ -157,8 +161,10 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no typ
         gradients: list[LayerGradient] = []
         for parameter in self._trainable:
             rows = parameter.grad_sample  # type: ignore[attr-defined]  # Opacus adds it
-            if not isinstance(rows, Tensor) or len(rows) != len(features):
+            if not isinstance(rows, Tensor) or len(rows) % len(features):
                 raise Unsupported("a parameter without one gradient for each patient")
+            if len(rows) > len(features):  # of each of a patient's pictures
+                rows = rows.unflatten(0, (len(features), -1)).sum(1)
             gradients.append(Rows([parameter], [rows]))
             parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
         return gradients

@@ -5,8 +5,10 @@ Private Optimization on Large Model at Small Cost") for forming sums only once t
 Every rule knows a layer's exact type: a subclass may compute something else, and goes to Opacus.
 
 n patients, T positions (pixels or time steps) that share a weight, p inputs and o outputs of one
-position. What a gradient is made of is float32; norms and sums of it are float64, as the proof in
-`clipping` asks, and `amplitudes` bound what rounding errors can grow from.
+position. A layer may get several rows of each patient, one after the other, as it does of each of a
+patient's pictures: its positions are then those of all of them. What a gradient is made of is
+float32; norms and sums of it are float64, as the proof in `clipping` asks, and `amplitudes` bound
+what rounding errors can grow from.
 """
 
 from __future__ import annotations
@@ -67,8 +69,9 @@ class LayerGradient(Protocol):
         ...
 
 
-Rule = Callable[[nn.Module, Tensor, Tensor], LayerGradient]
-"""Layer, its input (n, ...), the gradient of its output (n, ...)."""
+Rule = Callable[[nn.Module, Tensor, Tensor, int], LayerGradient]
+"""Layer, its input (n m, ...), the gradient of its output (n m, ...), n patients with m rows each,
+those of one patient beside one another."""
 
 
 @dataclass
@@ -292,17 +295,30 @@ def _weighted(factors: Tensor, present: Present, a: Tensor, g: Tensor) -> tuple[
     return a, g * factors.view(-1, *(1,) * (g.dim() - 1))
 
 
-def linear(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
+def _rows(values: Tensor, patients: int) -> Tensor:
+    """(n m, ...) -> (n, m, ...)."""
+    rows: Tensor = values.unflatten(0, (patients, len(values) // patients))
+    return rows
+
+
+def _together(values: Tensor) -> Tensor:
+    """(n, m, ..., T) -> (n, ..., m T): a patient's rows are further positions."""
+    return values.movedim(1, -2).flatten(-2)
+
+
+def linear(layer: nn.Module, a: Tensor, g: Tensor, patients: int) -> LayerGradient:
     layer = cast(nn.Linear, layer)
-    if a.dim() == 2:
+    if a.dim() == 2 and len(a) == patients:
         return Outer(layer.weight, layer.bias, a, g)
-    positions = g.flatten(1, -2).transpose(1, 2)[:, None]
+    received, returned = (
+        _rows(values, patients).flatten(1, -2).transpose(1, 2)[:, None] for values in (a, g)
+    )
     return _chosen(
         Contraction(
             layer.weight,
             layer.bias,
-            a.flatten(1, -2).transpose(1, 2)[:, None],
-            positions,
+            received,
+            returned,
             unfold=lambda x: x,
             columns=lambda x: x.permute(1, 2, 0, 3).flatten(2),
             gram=lambda x: x.transpose(2, 3) @ x,
@@ -310,7 +326,7 @@ def linear(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
     )
 
 
-def convolution(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
+def convolution(layer: nn.Module, a: Tensor, g: Tensor, patients: int) -> LayerGradient:
     """Conv1d and Conv2d, as convolutions of two dimensions without padding of their own."""
     layer = cast(nn.Conv2d, layer)
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
@@ -320,35 +336,39 @@ def convolution(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
     out_shape = (1, shape[2]) if len(shape) == 3 else (shape[2], shape[3])
 
     def unfold(x: Tensor) -> Tensor:
-        windows = _windows(_padded(layer, x), kernel, stride, dilation)
-        return windows.reshape(len(x), groups, -1, windows.shape[4] * windows.shape[5])
+        windows = _windows(_padded(layer, x.flatten(0, 1)), kernel, stride, dilation)
+        inputs = windows.reshape(len(windows), groups, -1, windows.shape[4] * windows.shape[5])
+        return _together(_rows(inputs, len(x)))
 
     def columns(x: Tensor) -> Tensor:
-        windows = _windows(_padded(layer, x), kernel, stride, dilation)
+        windows = _windows(_padded(layer, x.flatten(0, 1)), kernel, stride, dilation)
         return windows.permute(1, 2, 3, 0, 4, 5).reshape(
-            groups, layer.weight[0].numel(), math.prod(windows.shape[4:]) * len(x)
+            groups, layer.weight[0].numel(), math.prod(windows.shape[4:]) * len(windows)
         )
 
     def gram(x: Tensor) -> Tensor:
-        """Of shifted inputs, which need no unfolding, where strides do not make that larger."""
-        unpadded, x = x, _padded(layer, x)
+        """Of shifted inputs, which need no unfolding, where neither strides nor several rows make
+        that larger."""
+        rows, x = x, _padded(layer, x.flatten(0, 1))
         high, wide = x.shape[2:]
         down, across = out_shape
-        if (high * wide) ** 2 > (down * across) ** 2 * kernel[0] * kernel[1]:
-            u = unfold(unpadded)
+        larger = (high * wide) ** 2 > (down * across) ** 2 * kernel[0] * kernel[1]
+        if larger or len(x) > len(rows):
+            u = unfold(rows)
             return u.transpose(2, 3) @ u
         flat = x.view(len(x), groups, -1, high * wide)
         pairs = (flat.transpose(2, 3) @ flat).view(len(x), groups, high, wide, high, wide)
         products = x.new_zeros(len(x), groups, down, across, down, across)
         for row in range(0, kernel[0] * dilation[0], dilation[0]):
-            rows = slice(row, row + (down - 1) * stride[0] + 1, stride[0])
+            lines = slice(row, row + (down - 1) * stride[0] + 1, stride[0])
             for column in range(0, kernel[1] * dilation[1], dilation[1]):
                 columns = slice(column, column + (across - 1) * stride[1] + 1, stride[1])
-                products += pairs[:, :, rows, columns, rows, columns]
+                products += pairs[:, :, lines, columns, lines, columns]
         return products.view(len(x), groups, down * across, down * across)
 
-    out = g.reshape(len(g), groups, shape[1] // groups, -1)
-    return _chosen(Contraction(layer.weight, layer.bias, a, out, unfold, columns, gram))
+    out = _together(_rows(g.reshape(len(g), groups, shape[1] // groups, -1), patients))
+    received = _rows(a, patients)
+    return _chosen(Contraction(layer.weight, layer.bias, received, out, unfold, columns, gram))
 
 
 def _windows(
@@ -399,21 +419,25 @@ def _chosen(layer: Contraction) -> LayerGradient:
     return layer
 
 
-def group_norm(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
+def group_norm(layer: nn.Module, a: Tensor, g: Tensor, patients: int) -> LayerGradient:
     layer = cast(nn.GroupNorm, layer)
     n, channels = a.shape[:2]
     hat = nn.functional.group_norm(a, layer.num_groups, eps=layer.eps).view(n, channels, -1)
-    return _scaled(layer, hat, g.reshape(n, channels, -1))
+    return _scaled(
+        layer,
+        _together(_rows(hat, patients)),
+        _together(_rows(g.reshape(n, channels, -1), patients)),
+    )
 
 
-def layer_norm(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
+def layer_norm(layer: nn.Module, a: Tensor, g: Tensor, patients: int) -> LayerGradient:
     layer = cast(nn.LayerNorm, layer)
-    n, inner = len(a), math.prod(layer.normalized_shape)
+    inner = math.prod(layer.normalized_shape)
     hat = nn.functional.layer_norm(a, layer.normalized_shape, eps=layer.eps)
     return _scaled(
         layer,
-        hat.reshape(n, -1, inner).transpose(1, 2),
-        g.reshape(n, -1, inner).transpose(1, 2),
+        hat.reshape(patients, -1, inner).transpose(1, 2),
+        g.reshape(patients, -1, inner).transpose(1, 2),
     )
 
 
@@ -427,17 +451,17 @@ def _scaled(layer: nn.GroupNorm | nn.LayerNorm, hat: Tensor, g: Tensor) -> Layer
     return Rows(parameters, values)
 
 
-def embedding(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
+def embedding(layer: nn.Module, a: Tensor, g: Tensor, patients: int) -> LayerGradient:
     layer = cast(nn.Embedding, layer)
-    index, g = a.flatten(1), g.reshape(len(a), -1, g.shape[-1])
+    index, g = a.reshape(patients, -1), g.reshape(patients, -1, g.shape[-1])
     if layer.padding_idx is not None:
         g = g.masked_fill((index == layer.padding_idx)[:, :, None], 0.0)
     return EmbeddingRows(layer.weight, index, g)
 
 
-def learned_positions(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
+def learned_positions(layer: nn.Module, a: Tensor, g: Tensor, patients: int) -> LayerGradient:
     layer = cast(LearnedPositions, layer)
-    return Rows([layer.weight], [g])
+    return Rows([layer.weight], [_rows(g, patients).sum(1)])
 
 
 RULES: dict[type[nn.Module], Rule] = {
@@ -460,8 +484,8 @@ def rule_for(layer: nn.Module) -> Rule | None:
     return RULES.get(type(layer))
 
 
-def positions(layer: nn.Module, gradient: Tensor) -> int:
+def positions(layer: nn.Module, gradient: Tensor, patients: int) -> int:
     """T, from the gradient of the patients' outputs: values of one over the weight's outputs."""
     weight = cast("Tensor", layer.weight)  # every layer with a rule has one
     outputs = gradient.shape[-1] if isinstance(layer, nn.Embedding) else len(weight)
-    return gradient.numel() // (len(gradient) * outputs)
+    return gradient.numel() // (patients * outputs)

@@ -61,7 +61,7 @@ class LinearChainGradients:
         for at in reversed(range(self._first, len(self._layers))):
             layer, received = self._layers[at], values[at]
             if type(layer) is nn.Linear:
-                gradients.append(linear(layer, received.t(), gradient.t()))
+                gradients.append(linear(layer, received.t(), gradient.t(), len(features)))
                 if at > self._first:
                     gradient = layer.weight.t() @ gradient
             else:

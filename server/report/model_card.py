@@ -36,7 +36,7 @@ from server.report import binary_evaluation, subgroups
 from server.report.gates import judged
 from server.report.privacy_statement import privacy_statement
 from tasks import registry
-from tasks.schema import Schema
+from tasks.schema import Image, Schema
 
 if TYPE_CHECKING:
     from tasks.base import Task
@@ -215,13 +215,22 @@ def _inputs(task: Task) -> str:
         for column in task.schema.columns
     ]
     rows += [
-        f"| `{image.name}` | {'colour ' * image.colour}picture | pixels "
-        f"| {image.rows} x {image.columns} |"
+        f"| `{image.name}` | {_pictures_of(image)} | pixels | {image.rows} x {image.columns} |"
         for image in task.schema.images
     ]
     return "\n".join(
         ["## Inputs", "", "| input | meaning | unit | range |", "|---|---|---|---|", *rows]
     )
+
+
+def _pictures_of(image: Image) -> str:
+    """What a record has of it."""
+    colour = "colour " * image.colour
+    if image.spacing is not None:
+        return f"{image.most} slices of a volume, {image.spacing:g} mm apart"
+    if image.pooling is not None:
+        return f"up to {image.most} {colour}pictures of a patient, pooled by their {image.pooling}"
+    return f"{colour}picture"
 
 
 def _permit(study: Study) -> str:

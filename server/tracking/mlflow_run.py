@@ -42,6 +42,7 @@ from server.tracking.tags_and_metrics import (
     round_metrics,
 )
 from tasks import registry
+from tasks.schema import Image
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -476,8 +477,16 @@ def _signature(task: Task) -> object:
         inputs=Columns(
             [
                 *(ColSpec(types[c.kind], c.name) for c in task.schema.columns),
-                *(ColSpec(DataType.binary, image.name) for image in task.schema.images),
+                *(ColSpec(_of_pictures(image), image.name) for image in task.schema.images),
             ]
         ),
         outputs=Columns([ColSpec(DataType.double, name) for name in task.outcome.score_columns]),
     )
+
+
+def _of_pictures(image: Image) -> Any:
+    """MLflow's type of a picture's column: a file, or a list of files."""
+    from mlflow.types import DataType
+    from mlflow.types.schema import Array
+
+    return DataType.binary if image.most == 1 else Array(DataType.binary)

@@ -1,4 +1,5 @@
-"""How long a study would take: one round of its largest site on made-up patients, timed here."""
+"""How long a study would take: a round of its largest site on made-up patients, timed here, and one
+of its smallest, since a round costs something whoever is there."""
 
 from __future__ import annotations
 
@@ -29,10 +30,12 @@ def seconds(study: Study, task: Task, *, simulated: bool, line: float) -> float:
     simulated ones, one after the other. `line`: bytes a second of the slowest site's line."""
     rounds = study.optimisation.rounds + 1
     patients = [member.patients for member in study.roster]
-    step = _step(study, task, max(patients))
-    if simulated:
-        return rounds * (step * sum(patients) / max(patients) + _SIMULATED * len(patients))
-    return rounds * (step + 2 * _EXCHANGE) + traffic(study).seconds(line)
+    largest = _step(study, task, max(patients))
+    if not simulated:
+        return rounds * (largest + 2 * _EXCHANGE) + traffic(study).seconds(line)
+    smallest = _step(study, task, min(patients)) if min(patients) < max(patients) else largest
+    steps = np.interp(patients, (min(patients), max(patients)), (smallest, largest))
+    return rounds * (float(steps.sum()) + _SIMULATED * len(patients))
 
 
 def _step(study: Study, task: Task, patients: int) -> float:

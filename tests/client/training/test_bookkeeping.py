@@ -31,7 +31,7 @@ from protocol.secagg.fixed_point import (
 )
 from tasks.base import Task
 from tasks.flat_model import FlatModel
-from tasks.models.per_patient import Attention
+from tasks.models.per_patient import Attention, LearnedPositions
 from tasks.schema import Column, Schema
 
 CLIP = 0.7
@@ -195,6 +195,78 @@ def test_embedding(padding: int | None) -> None:
     )
 
 
+class OfEach(nn.Module):
+    """A layer of each of a patient's rows, as of each of several pictures; then all of them."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.layer(x.flatten(0, 1))
+        out: Tensor = made.unflatten(0, x.shape[:2]).tanh()
+        return out
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(convolutions(1), convolutions(2)), st.integers(1, 3), st.integers(1, 3))
+def test_a_convolution_of_each_picture_of_a_patient(
+    case: tuple[nn.Module, Tensor], patients: int, pictures: int
+) -> None:
+    layer, features = case
+    seed = int(features.abs().sum() * 1000)
+    check(OfEach(layer), random(seed, patients, pictures, *features.shape[1:]), hooks=False)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(5, 2), (5,)),
+        (nn.Linear(5, 40, bias=False), (5,)),
+        (nn.Linear(5, 2), (3, 5)),
+        (nn.Conv2d(2, 40, 3), (2, 5, 4)),
+        (nn.GroupNorm(2, 6), (6, 5, 4)),
+        (nn.LayerNorm(5), (5,)),
+        (nn.LayerNorm((4, 5)), (2, 4, 5)),
+        (LearnedPositions(torch.ones(3, 5)), (3, 5)),
+    ],
+)
+@pytest.mark.parametrize("pictures", [1, 4])
+def test_other_layers_of_each_picture_of_a_patient(
+    layer: nn.Module, shape: tuple[int, ...], pictures: int
+) -> None:
+    check(OfEach(layer), random(3, 3, pictures, *shape), hooks=False)
+
+
+def test_the_codes_of_each_picture_of_a_patient() -> None:
+    index = torch.randint(0, 7, (3, 2, 4), generator=torch.Generator().manual_seed(4))
+    check(OfEach(nn.Embedding(7, 3)), index, hooks=False)
+
+
+def test_several_pictures_count_as_positions_and_bytes_of_their_patient() -> None:
+    """The proof of a sum in floating point is about the terms of a patient."""
+    one, four = (
+        BookkeepingModule(OfEach(nn.Conv2d(1, 2, 3))).needs(random(0, 3, m, 1, 6, 6), summed)
+        for m in (1, 4)
+    )
+    assert (one.positions, four.positions) == (16, 64)
+    assert four.bytes == 4 * one.bytes
+
+
+class PicturesMixed(nn.Module):
+    """Rows of one patient do not stand beside one another: the trial tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(3, 3), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.view(len(x), 2, 3)
+        made: Tensor = self.layer(rows.transpose(0, 1).flatten(0, 1))
+        out: Tensor = self.head(made.unflatten(0, (2, len(x))).sum(0).tanh())
+        return out
+
+
 class Residual(nn.Module):
     """Every kind of layer in one, with an in-place ReLU and a sum of two ways."""
 
@@ -316,7 +388,19 @@ def batch(size: int, *shape: int) -> Batch:
     return Batch(random(size, size, *shape), (torch.arange(size) % 2).float())
 
 
-@pytest.mark.parametrize("built", [Twice, Tied, Recurrent])
+class NormOfEach(nn.Module):
+    """A layer that only Opacus knows, of each of two pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = OfEach(nn.RMSNorm(3)), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.norm(x.view(len(x), 2, 3)).mean(1))
+        return out
+
+
+@pytest.mark.parametrize("built", [Twice, Tied, Recurrent, NormOfEach])
 def test_what_bookkeeping_cannot_do_goes_to_opacus(built: Callable[[], nn.Module]) -> None:
     """And is right there: one patient at a time by autograd says the same."""
     made, data = task(built), batch(5, 6)
@@ -331,7 +415,7 @@ def test_what_bookkeeping_cannot_do_goes_to_opacus(built: Callable[[], nn.Module
         np.testing.assert_allclose(rows[row], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("built", [Beside, Mixing, Overwritten])
+@pytest.mark.parametrize("built", [Beside, Mixing, Overwritten, PicturesMixed])
 def test_a_model_without_gradients_of_one_patient_is_refused(
     built: Callable[[], nn.Module],
 ) -> None:

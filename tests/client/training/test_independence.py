@@ -27,6 +27,7 @@ from tasks import registry
 from tasks.base import Task
 from tasks.models.per_patient import LearnedPositions
 from tests.client.training.test_bookkeeping import random, task
+from tests.tasks.several_views import SeveralViews
 
 
 class Mean(nn.Module):
@@ -92,6 +93,10 @@ LAYERS: Mapping[str, tuple[Callable[[], nn.Module], int]] = {
         2560,
     ),
     "ninety features": (lambda: nn.Linear(90, 1), 90),
+    "several pictures of a patient": (
+        lambda: nn.Sequential(nn.Unflatten(1, (3, 6, 6)), SeveralViews(pooling="max").model()),
+        108,
+    ),
     "a normalisation that is used twice": (lambda: Twice(), 9),
 }
 

@@ -19,11 +19,13 @@ from protocol.errors import WardroundError
 from protocol.outcomes.multiclass import Multiclass
 from server import released_model
 from server.report.figures import figures
-from server.report.model_card import describe_model
+from server.report.model_card import card, describe_model
 from server.tracking.tags_and_metrics import final_metrics
 from tasks import contract, registry
 from tasks.shipped.diabetes_progression import DiabetesProgression
 from tasks.shipped.digits import Digits
+from tests.tasks import several_views
+from tests.tasks.several_views import SeveralViews
 
 PLAIN = ("privacy=none", "tracking=off", "local_lr=1")
 KINDS = {
@@ -105,6 +107,36 @@ def test_a_study_of_masks_goes_all_the_way(
     assert "`area_1`" in card
     assert "| dice_2 |" in card
     assert "`lungs`" in card
+
+
+@pytest.mark.parametrize(
+    "privacy",
+    [
+        ("privacy=none", "local_steps=4", "local_lr=0.3", "rounds=8"),
+        ("privacy=local", "privacy.epsilon=8", "privacy.delta=1e-3", "rounds=2"),
+        ("privacy=distributed", "privacy.epsilon=8", "privacy.delta=1e-3", "rounds=2"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_study_of_several_pictures_a_patient_goes_all_the_way(
+    tmp_path: Path, privacy: tuple[str, ...]
+) -> None:
+    task = SeveralViews(pooling="max")
+    own = (f"task={several_views.__file__}", "task.options.pooling=max", "tracking=off")
+    finished = run(load([*own, *privacy, f"output={tmp_path}"]))
+    outcome = finished.outcome
+    least = 0.7 if outcome.study.privacy.mode == "none" else 0.0
+    assert least <= outcome.metrics["auc"].value <= 1
+    registry.register(SeveralViews)
+    assert "up to 3 pictures of a patient, pooled by their max" in card(outcome.study)
+    released_model.write(tmp_path / "model", outcome.study, outcome.weights)
+    model = released_model.load(tmp_path / "model")
+    frame = pd.DataFrame(released_model.example(task.schema))
+    first, twice = frame["views"][0], [*frame["views"][0]] * 2
+    scores = model.predict(pd.DataFrame({"views": [first, twice, []]}))["score"]
+    assert scores[0] == pytest.approx(scores[1])
+    with pytest.raises(WardroundError, match="row 2: more than 3 pictures"):
+        model.predict(pd.DataFrame({"views": [first, twice * 2]}))
 
 
 def test_a_confusion_matrix_is_shown_and_kept(

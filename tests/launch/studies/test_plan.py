@@ -67,6 +67,28 @@ def test_a_step_on_made_up_patients_can_be_timed_for_every_task(task: str) -> No
     assert build_study(config, loaded, {"one": 40, "two": 40, "three": 40}).patients() == 120
 
 
+def test_what_a_round_costs_whoever_is_there_is_paid_at_every_site(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from launch.studies.plans import plan_time
+    from launch.studies.study_builder import build_study
+
+    task = registry.load("breast_cancer")
+    config = compose.load(["task=breast_cancer", "privacy=none", "rounds=9"])
+    study = build_study(config, task, {"one": 1000, "two": 300, "three": 100})
+    patients = [member.patients for member in study.roster]
+
+    def step(of: object, task: object, patients: int) -> float:
+        return 0.01 + 1e-4 * patients
+
+    monkeypatch.setattr(plan_time, "_step", step)
+    said = plan_time.seconds(study, task, simulated=True, line=1e6)
+    assert said == pytest.approx(10 * (0.033 + 1e-4 * sum(patients)))
+    alike = build_study(config, task, {"one": 100, "two": 100, "three": 100})
+    said = plan_time.seconds(alike, task, simulated=True, line=1e6)
+    assert said == pytest.approx(10 * 3 * (0.011 + 1e-4 * alike.roster[0].patients))
+
+
 def test_a_policy_file_is_asked(tmp_path: Path) -> None:
     (tmp_path / "north.csv").write_text("patient\n")
     rules = Rules(

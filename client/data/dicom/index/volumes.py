@@ -19,9 +19,9 @@ SAME = 0.01
 """Millimetres within which two positions are one."""
 STRAIGHT = 1.0
 """Millimetres that a position may lie beside the line."""
-_SERIES = ("study", "series", "orientation", "rows", "columns", "row_spacing", "column_spacing")
+SERIES = ("study", "series", "orientation", "rows", "columns", "row_spacing", "column_spacing")
 """What all slices of a volume have in common: a series may have scouts in other planes."""
-_POSITION = ("position_x", "position_y", "position_z")
+POSITION = ("position_x", "position_y", "position_z")
 COLUMNS = ("slice", "slices", "slice_spacing", "missing_slices", "duplicate")
 
 
@@ -43,12 +43,12 @@ def slices_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Slice]:
     states no position, what stands alone, and series whose positions do not lie on a line."""
     volumes: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        if row["series"] is not None and all(row[name] is not None for name in _POSITION):
-            volumes[tuple(row[name] for name in _SERIES)].append(row)
+        if row["series"] is not None and all(row[name] is not None for name in POSITION):
+            volumes[tuple(row[name] for name in SERIES)].append(row)
     found: dict[str, Slice] = {}
     for pictures in volumes.values():
         pictures.sort(key=lambda row: (row["instance_number"] or 0.0, row["image"]))
-        positions = np.array([[row[name] for name in _POSITION] for row in pictures], float)
+        positions = np.array([[row[name] for name in POSITION] for row in pictures], float)
         keys = [str(row["image"]) for row in pictures]
         found |= dict(zip(keys, _placed(positions), strict=False))
     return found
@@ -57,7 +57,7 @@ def slices_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Slice]:
 def _placed(positions: npt.NDArray[np.float64]) -> list[Slice]:
     """(n, 3) mm, in the order in which repetitions are to be counted -> each one's place; empty
     where they are no volume."""
-    along = _along(positions)
+    along = along_line(positions)
     if along is None:
         return []
     order = np.argsort(along, kind="stable")
@@ -74,7 +74,7 @@ def _placed(positions: npt.NDArray[np.float64]) -> list[Slice]:
     return placed
 
 
-def _along(positions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
+def along_line(positions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
     """(n, 3) -> (n,) mm along their line; None where there is none."""
     centred = positions - positions.mean(axis=0)
     if np.linalg.norm(centred, axis=1).max() <= SAME:
