@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tasks import registry
 from tests.fast_suite import is_fast
 from tests.scheduling import ByFolderOrFile, slowest_first
 from tests.temporary_files import MEMORY, in_memory
@@ -74,6 +75,15 @@ def mlflow_is_forgotten() -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("MLFLOW")]:
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registered_tasks_are_forgotten() -> Iterator[None]:
+    """What a module's tests register is no task of those that follow in the same process."""
+    before = dict(registry._registered)
+    yield
+    registry._registered.clear()
+    registry._registered.update(before)
 
 
 @pytest.fixture(autouse=True)

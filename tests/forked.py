@@ -170,7 +170,7 @@ def become(
             runpy.run_module(named, run_name="__main__", alter_sys=True)
         elif code:
             main = sys.modules["__main__"] = ModuleType("__main__")
-            exec(code, main.__dict__)  # noqa: S102  # a test's own
+            exec(code, main.__dict__)  # noqa: S102 (a test's own)
         else:
             runpy.run_path(first, run_name="__main__")
     finally:

@@ -27,7 +27,12 @@ from tests.tasks.several_views import MOST, SIDE, SeveralViews
 
 __all__ = ["run"]
 
-registry.register(SeveralViews)
+
+@pytest.fixture(autouse=True, scope="module")
+def registered() -> None:
+    registry.register(SeveralViews)
+
+
 TASK = SeveralViews(pooling="max")
 VIEW = (
     "SELECT patient, string_agg(image, ' ' ORDER BY instance_number) AS views, "

@@ -42,3 +42,9 @@ def test_a_study_of_volumes_goes_all_the_way(tmp_path: Path, privacy: tuple[str,
     assert np.isfinite(outcome.weights).all()
     assert (outcome.weights != before).any()
     assert 0 <= outcome.metrics["auc"].value <= 1
+
+
+@pytest.mark.slow
+def test_its_experiment_finds_nearly_all_nodules(tmp_path: Path) -> None:
+    words = ["experiment=nodules", "tracking=off", f"output={tmp_path}"]
+    assert run(load(words)).outcome.metrics["auc"].value > 0.95

@@ -25,7 +25,8 @@ def state(tmp_path: Path) -> Path:
 def taken_in(state: Path, *numbers: int) -> None:
     files = state.parent / "pacs"
     for number in numbers:
-        said: dict[str, Any] = {"SOPInstanceUID": f"1.2.3.{number}", "SeriesInstanceUID": f"1.2.4.{number}"}
+        said: dict[str, Any] = {"SOPInstanceUID": f"1.2.3.{number}"}
+        said["SeriesInstanceUID"] = f"1.2.4.{number}"
         written(radiograph(number, **said), files / f"{number}.dcm")
     with ImageIndex.open(state) as index:
         bring_up_to_date(index, [files])
