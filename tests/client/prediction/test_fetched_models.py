@@ -188,4 +188,5 @@ def test_the_daemons_thread_waits_until_the_model_is_offered(tmp_path: Path, doo
     assert there(config) == {}
     file_of(tmp_path / "offered", MODEL.digest).write_bytes(FILE)
     with folder:
-        until(lambda: there(config) == {f"{MODEL.digest}.safetensors": FILE}, "it comes")
+        until(file_of(config.state / FOLDER, MODEL.digest).exists, "it comes")
+    assert there(config) == {f"{MODEL.digest}.safetensors": FILE}
