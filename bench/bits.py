@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -133,7 +136,7 @@ def auc(
     return area, standard_error(area, labels), traffic(study).from_site
 
 
-def few_bits(words: tuple[str, ...]) -> tuple[str, ...]:
+def few_bits(words: tuple[str, ...], pool: Executor) -> tuple[str, ...]:
     """The configuration of updates of BITS bits, with the range that does best on the validation
     patients where the planned one does not suit."""
     few = (f"aggregation.update_bits={BITS}",)
@@ -141,7 +144,8 @@ def few_bits(words: tuple[str, ...]) -> tuple[str, ...]:
         return few
     each = [(*few, *(f"aggregation.update_range={wide}" for wide in some))
             for some in ((), *((wide,) for wide in RANGES))]  # fmt: skip
-    areas = [auc(words, SEEDS.stop, one, validation=True)[0] for one in each]
+    alone = partial(auc, words, SEEDS.stop, validation=True)
+    areas = [found[0] for found in pool.map(alone, each)]
     for one, area in zip(each, areas, strict=True):
         print(f"validation AUC {area:.4f}: {' '.join(one)}", file=sys.stderr)
     return each[int(np.argmax(areas))]
@@ -155,9 +159,10 @@ def standard_error(area: float, labels: np.ndarray) -> float:
     return math.sqrt(square / (ill * well))
 
 
-def accuracy(name: str, words: tuple[str, ...]) -> bool:
-    fewer = few_bits(words)
-    pairs = [(auc(words, seed), auc(words, seed, fewer)) for seed in SEEDS]
+def accuracy(name: str, words: tuple[str, ...], pool: Executor) -> bool:
+    fewer = few_bits(words, pool)
+    both = pool.map(partial(auc, words), SEEDS), pool.map(partial(auc, words, few=fewer), SEEDS)
+    pairs = list(zip(*both, strict=True))
     plain, few = (np.array([pair[which][0] for pair in pairs]) for which in (0, 1))
     return figure(
         f"bits_auc_lost_{name}",
@@ -236,12 +241,16 @@ def main() -> int:
     parser.add_argument("--wire", action="store_true", help="bytes and speed alone")
     parser.add_argument("--fewest", action="store_true", help="mode distributed's bits alone")
     parser.add_argument("--study", choices=STUDIES, help="one study alone")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="studies at once")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     held = [] if asked.study or asked.fewest else wire()
     if not (asked.wire or asked.fewest):
         chosen = [asked.study] if asked.study else list(STUDIES)
-        held += [accuracy(name, STUDIES[name]) for name in chosen]
+        context = multiprocessing.get_context("spawn")
+        one_thread = torch.set_num_threads, (1,)
+        with ProcessPoolExecutor(asked.workers, context, *one_thread) as pool:
+            held += [accuracy(name, STUDIES[name], pool) for name in chosen]
     if asked.fewest or not (asked.wire or asked.study):
         held.append(fewest_bits())
     return 0 if all(held) else 1
