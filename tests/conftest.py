@@ -68,10 +68,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True, scope="module")
 def mlflow_is_forgotten() -> Iterator[None]:
-    """MLflow notes its server in the environment, for child processes; the next module's tests
-    would track there, where no server is any longer."""
+    """MLflow notes its server for itself and in the environment, for child processes; the next
+    module's tests would track there, where no server is any longer."""
     before = {name: of for name, of in os.environ.items() if name.startswith("MLFLOW")}
     yield
+    if (mlflow := sys.modules.get("mlflow")) is not None:
+        mlflow.set_tracking_uri(None)  # comes before the environment's
     for name in [name for name in os.environ if name.startswith("MLFLOW")]:
         del os.environ[name]
     os.environ.update(before)

@@ -104,13 +104,13 @@ def here(server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The folder of whoever loads, whose environment says where MLflow is."""
     import mlflow
 
-    folder, before = tmp_path / "here", mlflow.get_tracking_uri()
+    folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     mlflow.set_tracking_uri(server.url)
     yield folder
-    mlflow.set_tracking_uri(before)
+    mlflow.set_tracking_uri(None)
 
 
 def test_mlflows_own_loader_runs_code_of_the_store(

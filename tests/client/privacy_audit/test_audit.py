@@ -50,9 +50,11 @@ def test_a_fault_is_seen(
     part: Part,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """By chance an attack of 5,000 runs misses the slightest one in one of ten; five attacks do in
+    one of a hundred thousand."""
     fault(monkeypatch)
-    seen = found(attack, words, part)
-    assert seen.bound > seen.epsilon
+    attacks = (found(attack, words, part) for _ in range(5))
+    assert any(seen.bound > seen.epsilon for seen in attacks)
 
 
 @pytest.mark.slow
