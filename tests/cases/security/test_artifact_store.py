@@ -110,7 +110,7 @@ def here(server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     mlflow.set_tracking_uri(server.url)
     yield folder
-    mlflow.set_tracking_uri(None)
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # forgets it
 
 
 def test_mlflows_own_loader_runs_code_of_the_store(
