@@ -21,11 +21,11 @@ NEVER = 1e6
 
 def until(true: Callable[[], object], what: str, *, pause: float = 0.02) -> None:
     """Returns once it is true. pause: seconds from one question to the next, longer where asking
-    starts a process. Raises TimeoutError where it never is."""
+    starts a process. Raises AssertionError where it never is."""
     end = time.monotonic() + HUNG
     while not true():
         if time.monotonic() > end:
-            raise TimeoutError(f"not within {HUNG:.0f} s: {what}")
+            raise AssertionError(f"not within {HUNG:.0f} s: {what}")
         time.sleep(pause)
 
 
