@@ -5,6 +5,7 @@ a study that trains for minutes, an answer of another one would wait for both te
 some milliseconds each. So a computation that goes on for longer than LONG seconds runs at a lower
 priority from then on, and between two of its steps it gives the core away and stands still while an
 answer is made that began less than SHORT seconds ago (`bench/two_studies.py` has what that does).
+For half of its time at most: short answers without end slow it down, and never stop it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 LONG, SHORT = 1.0, 0.25
 _LOWER = 10
@@ -29,6 +30,8 @@ class Precedence:
         self._began: dict[int, float] = {}
         """When each answer did, by the thread that makes it."""
         self._lowered: set[int] = set()
+        self._stood: dict[int, float] = {}
+        """For how many seconds each has stood still."""
         self._changed = threading.Condition()
 
     @contextmanager
@@ -37,12 +40,12 @@ class Precedence:
         which it cannot give back: what it does next should be as little urgent."""
         thread = threading.get_native_id()
         with self._changed:
-            self._began[thread] = self._clock()
+            self._began[thread], self._stood[thread] = self._clock(), 0.0
         try:
             yield
         finally:
             with self._changed:
-                del self._began[thread]
+                del self._began[thread], self._stood[thread]
                 self._lowered.discard(thread)
                 self._changed.notify_all()
 
@@ -54,14 +57,22 @@ class Precedence:
             return
         if thread not in self._lowered:
             self._lowered.add(thread)
-            nice = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, min(19, nice + _LOWER))
+            with suppress(OSError):  # where threads have no priority of their own, it goes without
+                nice = os.getpriority(os.PRIO_PROCESS, thread)
+                os.setpriority(os.PRIO_PROCESS, thread, min(19, nice + _LOWER))
         os.sched_yield()
         with self._changed:
-            while (wait := self._until_none_is_short(thread)) > 0:
+            while (wait := self._may_stand(thread)) > 0:
+                before = self._clock()
                 self._changed.wait(wait)
+                self._stood[thread] += self._clock() - before
 
-    def _until_none_is_short(self, thread: int) -> float:
-        """Seconds until each other answer in hand has taken SHORT of them; 0 or less: now."""
+    def _may_stand(self, thread: int) -> float:
+        """Seconds until each other answer in hand has taken SHORT of them, or until this one has
+        stood still for half of its time; 0 or less: it goes on."""
         others = [began for other, began in self._began.items() if other != thread]
-        return max(others) + SHORT - self._clock() if others else 0.0
+        if not others:
+            return 0.0
+        now = self._clock()
+        left = now - self._began[thread] - 2 * self._stood[thread]
+        return min(max(others) + SHORT - now, left)

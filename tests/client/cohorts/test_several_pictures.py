@@ -19,9 +19,7 @@ from protocol.study.study import Evaluation, SumRounding
 from tasks import registry
 from tasks.flat_model import FlatModel
 from tests.client.cli.conftest import Run, run
-from tests.client.data.dicom.dicom_files import radiograph, written
-from tests.client.prediction.ward import allowing, indexed
-from tests.client.prediction.ward import site as scoring_site
+from tests.client.prediction.ward import allowing, with_radiographs, with_view
 from tests.protocol.models.bundles import bundle
 from tests.tasks.several_views import MOST, SIDE, SeveralViews
 
@@ -49,29 +47,15 @@ SAID: tuple[dict[str, Any], ...] = (
 
 
 def pictures(folder: Path) -> list[Path]:
-    return [
-        written(
-            radiograph(number, **{"SOPInstanceUID": f"1.2.3.{number}"} | one),
-            folder / "pacs" / f"{number}.dcm",
-        )
-        for number, one in enumerate(SAID)
-    ]
-
-
-def site(folder: Path, predict: dict[str, Any] | None = None) -> Any:
-    config = scoring_site(
-        folder,
-        predict,
-        imaging={"folders": [str(folder / "pacs")], "detect_text": False, "workers": 1},
-        data={TASK.name: {"view": VIEW}},
-    )
-    indexed(config, folder)
-    return config
+    numbered = ({"SOPInstanceUID": f"1.2.3.{n}"} | one for n, one in enumerate(SAID))
+    return with_radiographs(folder, *numbered)
 
 
 def test_pictures_of_a_patient_are_one_record_in_the_views_order(tmp_path: Path) -> None:
     files = pictures(tmp_path)
-    cohort = build_cohort(site(tmp_path), TASK, lambda _: 0.1, Evaluation(release="exact"))
+    cohort = build_cohort(
+        with_view(tmp_path, TASK.name, VIEW), TASK, lambda _: 0.1, Evaluation(release="exact")
+    )
     assert cohort.patients == len(cohort.labels) == 3
     made = np.asarray(cohort.features)
     assert made.shape == (3, MOST, SIDE, SIDE)
@@ -92,7 +76,9 @@ def test_a_patient_is_clipped_once_however_many_pictures_there_are(
 ) -> None:
     """Each alone, at weights that make the gradients of all pictures large; in clip norms."""
     pictures(tmp_path)
-    cohort = build_cohort(site(tmp_path), TASK, lambda _: 0.1, Evaluation(release="exact"))
+    cohort = build_cohort(
+        with_view(tmp_path, TASK.name, VIEW), TASK, lambda _: 0.1, Evaluation(release="exact")
+    )
     everyone = Patients(cohort).private_sample(1.0)
     learner = DPTrainer(TASK, 0)
     weights = 3 * np.ones(learner.model.layout.size, dtype=np.float32)
@@ -106,7 +92,7 @@ def test_a_patient_is_clipped_once_however_many_pictures_there_are(
 def test_a_patient_has_one_score_for_all_pictures(run: Run, tmp_path: Path) -> None:
     pictures(tmp_path)
     model = bundle(TASK)
-    config = site(tmp_path, allowing(model, modalities=["DX"], explain=True))
+    config = with_view(tmp_path, TASK.name, VIEW, allowing(model, modalities=["DX"], explain=True))
     model.write(tmp_path / "model.safetensors")
     said = ("predict", "--model", tmp_path / "model.safetensors", "--json", "-c", tmp_path / "site")
     done = run(*said, "--for", "cohort", "--to", tmp_path / "all.csv")

@@ -14,8 +14,7 @@ from protocol.study.study import Evaluation
 from tasks import registry
 from tests.client.cli.conftest import Run, run
 from tests.client.data.dicom.dicom_files import radiograph, written
-from tests.client.prediction.ward import allowing, indexed
-from tests.client.prediction.ward import site as scoring_site
+from tests.client.prediction.ward import allowing, with_view
 from tests.protocol.models.bundles import bundle
 
 __all__ = ["run"]
@@ -53,17 +52,6 @@ def scan(folder: Path, patient: int, heights: list[float], **said: Any) -> list[
     return files
 
 
-def site(folder: Path, predict: dict[str, Any] | None = None) -> Any:
-    config = scoring_site(
-        folder,
-        predict,
-        imaging={"folders": [str(folder / "pacs")], "detect_text": False, "workers": 1},
-        data={TASK.name: {"view": VIEW}},
-    )
-    indexed(config, folder)
-    return config
-
-
 def grey(made: Any) -> list[int]:
     return [int(of.max()) for of in np.asarray(made)]
 
@@ -74,7 +62,7 @@ def test_slices_stand_in_their_places_and_what_is_wrong_is_named(tmp_path: Path)
     scan(tmp_path, 2, [5.0 * k for k in range(8)])
     scan(tmp_path, 3, [0, 5, 10, 15, 15, 20, 25, 30, 35])
     (stray,) = scan(tmp_path, 4, [0.0])
-    config = site(tmp_path)
+    config = with_view(tmp_path, TASK.name, VIEW)
     cohort = build_cohort(config, TASK, lambda _: 0.1, Evaluation(release="exact"))
     made = {tuple(bool(of.any()) for of in one): one for one in np.asarray(cohort.features)}
     whole, gap = made[(True,) * 8], next(of for seen, of in made.items() if sum(seen) == 6)
@@ -94,7 +82,7 @@ def test_a_volume_has_one_score_and_one_report(run: Run, tmp_path: Path) -> None
     scan(tmp_path, 1, [5.0 * k for k in range(8)])
     scan(tmp_path, 2, [2.5 * k for k in range(16)])
     model = bundle(TASK)
-    site(tmp_path, allowing(model, modalities=["CT"]))
+    with_view(tmp_path, TASK.name, VIEW, allowing(model, modalities=["CT"]))
     model.write(tmp_path / "model.safetensors")
     said = ("predict", "--model", tmp_path / "model.safetensors", "--for", "cohort", "--json")
     done = run(*said, "--to", tmp_path / "all.csv", "-c", tmp_path / "site")

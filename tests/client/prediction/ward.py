@@ -80,3 +80,17 @@ def indexed(config: SiteConfig, folder: Path) -> None:
     assert config.imaging is not None
     with ImageIndex.open(config.state, config.imaging.gate) as index:
         bring_up_to_date(index, [folder / "pacs"])
+
+
+def with_view(
+    folder: Path, task: str, view: str, predict: dict[str, Any] | None = None
+) -> SiteConfig:
+    """A site that reads a task's records from the pictures in folder/pacs, which are indexed."""
+    config = site(
+        folder,
+        predict,
+        imaging={"folders": [str(folder / "pacs")], "detect_text": False, "workers": 1},
+        data={task: {"view": view}},
+    )
+    indexed(config, folder)
+    return config

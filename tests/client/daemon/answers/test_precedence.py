@@ -6,6 +6,8 @@ import os
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from client.daemon.answers.precedence import LONG, SHORT, Precedence
 from tests.waiting import HUNG
 
@@ -108,6 +110,57 @@ def test_who_takes_longer_than_a_short_answer_is_not_waited_for() -> None:
 
     computing(precedence, compute).join(HUNG)
     assert beside == [True]
+
+
+class Endless(Precedence):
+    """Among short answers one of which has always just begun."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self._hand, self.waits = clock, 0
+        self._changed.wait = self._passed  # type: ignore[method-assign]  # no time is waited
+
+    def _passed(self, timeout: float | None = None) -> bool:
+        self._hand.now += timeout or 0.0
+        self._began[0] = self._hand.now
+        self.waits += 1
+        assert self.waits < 1000
+        return False
+
+
+def test_short_answers_without_end_do_not_stop_a_computation() -> None:
+    """It stands still for half of its time, by the clock."""
+    clock = Clock()
+    precedence = Endless(clock)
+    with precedence.answering():
+        precedence._began[0] = 0.0
+        at_work = 0.0
+        for _ in range(100):
+            clock.now += 0.1
+            at_work += 0.1
+            precedence._began[0] = clock.now
+            precedence.give_way()
+    assert 0.45 < at_work / clock.now <= 0.55
+    assert precedence.waits > 0
+
+
+def test_a_computation_goes_on_where_threads_have_no_priority(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refused)
+    clock = Clock()
+    precedence, went_on = Precedence(clock), threading.Event()
+
+    def compute() -> None:
+        clock.now = LONG
+        precedence.give_way()
+        went_on.set()
+
+    computing(precedence, compute).join(HUNG)
+    assert went_on.is_set()
 
 
 def test_a_long_computation_has_a_lower_priority_and_the_daemon_its_own() -> None:
