@@ -1,10 +1,12 @@
 """Settings of every test: a slow or busy machine is no failure of a property."""
 
+import fcntl
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import pytest
@@ -86,6 +88,15 @@ def registered_tasks_are_forgotten() -> Iterator[None]:
     yield
     registry._registered.clear()
     registry._registered.update(before)
+
+
+@pytest.fixture(scope="module")
+def no_other_ray() -> Iterator[None]:
+    """Until the module ends, no other test process has a Ray cluster: one takes ten seconds of the
+    processor to start, and Ray gives up after thirty of the clock."""
+    with (Path(gettempdir()) / f"wardround-tests-{os.getuid()}.ray").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -51,8 +51,7 @@ def limited(
     try:
         if not fork.line.poll(_STARTING):
             raise ProcessEndedError(late=False)
-        fork.line.recv()
-        started = monotonic()
+        started = fork.line.recv()
         done, answer = fork.line.recv()
     except (EOFError, OSError):
         raise ProcessEndedError(late=monotonic() - started >= seconds) from None
@@ -71,8 +70,9 @@ def _life(
     given: tuple[Any, ...],
     named: dict[str, Any],
 ) -> None:
-    """One piece of work."""
-    line.send(None)
+    """One piece of work. Says first at what time it begins, on the clock that all processes share:
+    it may have ended before the caller looks at its own."""
+    line.send(monotonic())
     _limit(memory, seconds)
     answer: tuple[bool, Any]
     try:

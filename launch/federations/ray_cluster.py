@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ _WORKERS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Environment of the processes that play the sites."""
+_ATTEMPTS = 5
 _ANSWER = 30.0
 """Seconds for the cluster to refuse a call without a token."""
 
@@ -45,17 +46,34 @@ def connected(workers: int, address: str | None) -> Iterator[None]:
         cluster = {"num_cpus": workers, "include_dashboard": False}
     with _authenticated(own=address is None):
         try:
-            ray.init(
-                runtime_env={"env_vars": {**_WORKERS, "PYTHONPATH": paths}},
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                **cluster,
+            _patiently(
+                lambda: ray.init(
+                    runtime_env={"env_vars": {**_WORKERS, "PYTHONPATH": paths}},
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    **cluster,
+                )
             )
             _require_refusal(ray.get_runtime_context().gcs_address)
             yield
         except AuthenticationError:
             raise _unusable("refuses this token, or there is none here") from None
         finally:
+            ray.shutdown()
+
+
+def _patiently(start: Callable[[], object]) -> None:
+    """start(), again where Ray gave up on its own processes: after 30 s, whatever the machine has
+    to do beside them."""
+    import ray
+
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        try:
+            start()
+            return
+        except Exception as error:  # Ray has no type for it
+            if "timed out during startup" not in str(error) or not attempts_left:
+                raise
             ray.shutdown()
 
 

@@ -1,10 +1,13 @@
-"""A command with all the processes and listening ports that came of it."""
+"""A command with all the processes and listening ports that came of it.
+
+A port alone says nothing once its process has ended: another test may listen there by then.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -14,6 +17,9 @@ from pathlib import Path
 import psutil
 
 from tests.waiting import HUNG, until
+
+_MARK = "WARDROUND_TEST_COMMAND"
+"""In the environment of each process that comes of a command."""
 
 
 class Command:
@@ -25,8 +31,10 @@ class Command:
         folder.mkdir(parents=True, exist_ok=True)
         self.out, self.err = folder / "stdout", folder / "stderr"
         self.seen: dict[tuple[int, float], str] = {}
-        """(process, when it was created) -> its command line: everything that ever came of it."""
+        """(process, when it was created) -> its command line: what came of it, where it lived for
+        half a second."""
         self.ports: set[int] = set()
+        self._mark = secrets.token_hex(16)
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self._process = subprocess.Popen(
                 [str(word) for word in words],
@@ -34,7 +42,7 @@ class Command:
                 stdout=out,
                 stderr=err,
                 cwd=folder,
-                env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+                env={**os.environ, "OMP_NUM_THREADS": "1", _MARK: self._mark, **(env or {})},
                 process_group=0,
             )
         self._watching = threading.Thread(target=self._watch, daemon=True)
@@ -78,15 +86,21 @@ class Command:
             process.kill()
 
     def left(self) -> list[psutil.Process]:
-        """Which of the processes that came of it are still there."""
-        return [process for process in map(_same, self.seen) if process is not None]
+        """Which of the processes that came of it are still there, whoever is their parent now."""
+        seen = {process for process in map(_same, self.seen) if process is not None}
+        return list(
+            seen | {process for process in psutil.process_iter() if self._came_of_it(process)}
+        )
 
     def until_none_is_left(self) -> None:
         until(lambda: not self.left(), "all its processes have ended")
 
-    def taken(self) -> list[int]:
-        """Which of the ports that it listened on cannot be bound."""
-        return [port for port in sorted(self.ports) if not _free(port)]
+    def _came_of_it(self, process: psutil.Process) -> bool:
+        try:
+            marked = process.environ().get(_MARK) == self._mark
+            return marked and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
 
     def _watch(self) -> None:
         while self._process.poll() is None:
@@ -114,13 +128,3 @@ def _same(key: tuple[int, float]) -> psutil.Process | None:
     except psutil.Error:
         return None
     return process if alive else None
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -18,6 +18,7 @@ import pytest
 from launch.federations.ray import RayFederation
 from tasks import registry
 from tests.attack.simulated import TASK, cohorts, study_of
+from tests.waiting import HUNG
 
 _STRANGER = """
 import sys
@@ -48,6 +49,8 @@ def stranger(address: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3 * HUNG)
+@pytest.mark.usefixtures("no_other_ray")
 def test_a_process_without_credentials_cannot_attach_to_a_studys_cluster(tmp_path: Path) -> None:
     import ray
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,22 @@ def sleep() -> None:
 def test_time_is_bounded() -> None:
     with pytest.raises(ProcessEndedError) as caught:
         limited(sleep, ROOM, 0.2)
+    assert caught.value.late
+
+
+def test_an_end_for_its_time_is_known_however_late_the_caller_looks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait = Connection.poll
+
+    def poll(line: Connection, timeout: float) -> bool:
+        there = wait(line, timeout)
+        time.sleep(0.5)  # by now it has ended
+        return there
+
+    monkeypatch.setattr(Connection, "poll", poll)
+    with pytest.raises(ProcessEndedError) as caught:
+        limited(sleep, ROOM, 0.1)
     assert caught.value.late
 
 

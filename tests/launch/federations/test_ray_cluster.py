@@ -6,14 +6,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
-from launch.federations.ray_cluster import connected
+from launch.federations.ray_cluster import _patiently, connected
 from protocol.errors import Code, WardroundError
+from tests.waiting import HUNG
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3 * HUNG),
+    pytest.mark.usefixtures("no_other_ray"),
+]
 _RUNNING = """
 import sys
 import ray
@@ -52,7 +58,38 @@ def running(home: Path, **settings: str) -> Iterator[str]:
             process.stdin.close()
 
 
-@pytest.mark.slow
+TOKEN = "5" * 64
+
+
+@pytest.fixture(scope="module")
+def guarded(no_other_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a cluster that takes nobody without TOKEN."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    with running(tmp_path_factory.mktemp("guarded") / "home", **token) as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("fails", "told", "starts"),
+    [
+        (2, "The current node timed out during startup.", 3),
+        (1, "no disk", 1),
+        (9, "timed out during startup", 5),
+    ],
+)
+def test_a_start_that_ray_gave_up_on_is_tried_again(fails: int, told: str, starts: int) -> None:
+    tried = []
+
+    def start() -> None:
+        tried.append(1)
+        if len(tried) <= fails:
+            raise Exception(told)
+
+    with nullcontext() if starts > fails else pytest.raises(Exception, match=told):
+        _patiently(start)
+    assert len(tried) == starts
+
+
 def test_our_own_cluster_has_a_new_token_and_listens_on_the_loopback_address() -> None:
     import ray
 
@@ -65,11 +102,10 @@ def test_our_own_cluster_has_a_new_token_and_listens_on_the_loopback_address() -
     assert len(set(tokens)) == 2
 
 
-@pytest.mark.slow
 def test_a_cluster_that_takes_anybody_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "5" * 64)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     with (
         running(tmp_path / "elsewhere") as address,
         pytest.raises(WardroundError, match="does not refuse") as refused,
@@ -80,26 +116,21 @@ def test_a_cluster_that_takes_anybody_is_refused(
     assert "RAY_AUTH_MODE=token" in refused.value.remedy
 
 
-@pytest.mark.slow
-def test_a_cluster_with_our_token_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_with_our_token_is_used(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "5" * 64)
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 64}
-    with running(tmp_path / "ours", **token) as address, connected(1, address):
-        assert ray.get_runtime_context().gcs_address == address
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    with connected(1, guarded):
+        assert ray.get_runtime_context().gcs_address == guarded
 
 
-@pytest.mark.slow
 def test_without_a_token_a_running_cluster_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    guarded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 64}
     with (
-        running(tmp_path / "theirs", **token) as address,
         pytest.raises(WardroundError, match="refuses this token, or there is none"),
-        connected(1, address),
+        connected(1, guarded),
     ):
         pytest.fail("a cluster is used without its token")
