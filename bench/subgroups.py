@@ -1,6 +1,6 @@
 """How often the intervals that say for whom a model fails hold the truth.
 
-    python bench/subgroups.py [--runs 2000]
+    python bench/subgroups.py [--runs 2000] [--workers 1]
 
 Opened sums are made here, vectorised and without processes: patients of four levels, of different
 size, prevalence and separation, are scored from a seed and counted as sites count them; to every
@@ -13,9 +13,11 @@ never is.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +51,10 @@ _MANY = 200_000
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=2000)
-    runs = parser.parse_args().runs
-    held = [holds for setting in SETTINGS for holds in _coverage(setting, runs)]
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    given = parser.parse_args()
+    with ProcessPoolExecutor(given.workers) as workers:
+        held = [holds for setting in SETTINGS for holds in _coverage(setting, given.runs, workers)]
     return 0 if all(held) else 1
 
 
@@ -106,13 +110,13 @@ def _sums(study: Study, runs: int) -> tuple[Floats, float]:
     return counts + noise, variance
 
 
-def _coverage(setting: str, runs: int) -> Iterator[bool]:
+def _coverage(setting: str, runs: int, workers: Executor) -> Iterator[bool]:
     started, study = time.perf_counter(), _study(setting)
     truth = _truth(study.outcome.compared)
     counts, variance = _sums(study, runs)
     held: dict[str, list[bool]] = {}
-    for row in counts:
-        (of,) = subgroup_figures(study, row, variance)
+    figures = functools.partial(_figures, study, variance)
+    for of in workers.map(figures, counts, chunksize=20):
         for name, one in _claims(of, truth):
             held.setdefault(name, []).append(one)
     about = {"runs": runs, "bins": study.evaluation.bins, "noise": round(float(variance**0.5), 2)}
@@ -127,6 +131,11 @@ def _coverage(setting: str, runs: int) -> Iterator[bool]:
             **about,
         )
     print(f"# {setting}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+
+
+def _figures(study: Study, variance: float, opened: Floats) -> SubgroupFigures:
+    (of,) = subgroup_figures(study, opened, variance)
+    return of
 
 
 def _claims(of: SubgroupFigures, truth: dict[str, dict[str, float]]) -> Iterator[tuple[str, bool]]:
