@@ -228,7 +228,7 @@ def main() -> int:
     given.add_argument("--environment", type=Path, help="a folder for NVFlare's environment")
     given.add_argument("--plot", type=Path, help="an .svg or .png of the seconds")
     options = given.parse_args()
-    found = dict[int, dict[tuple[str, int], Shown]]()
+    found, held = dict[int, dict[tuple[str, int], Shown]](), list[bool]()
     with tempfile.TemporaryDirectory(prefix="wardround-bench-") as name:
         folder = Path(name)
         python = None
@@ -238,7 +238,7 @@ def main() -> int:
             absent("NVFlare", error)
         for sites in options.sites:
             found[sites] = compare(folder / f"of{sites}", sites, options.parameters, python)
-    held = [holds for sites, shown in found.items() for holds in report(sites, shown)]
+            held += report(sites, found[sites])
     if options.plot:
         plot(options.plot, found)
     return 0 if all(held) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from tasks.schema import PATIENT, Column, Schema, Table
 PATIENTS = 40
 LARGE, AS_MANY = "west", 400
 """The site of `Unequal` with more patients, and how many times as many."""
+
+_DISTRIBUTIONS = itertools.count()
 
 EIGHT = ("east", "middle", "north", "northeast", "northwest", "south", "southeast", "west")
 
@@ -156,11 +159,13 @@ def install(folder: Path, *tasks: type[Task]) -> dict[str, str]:
     """Makes tasks (those of this file, if none are named) known to this process, and to children
     with the environment returned.
 
-    `folder` takes the metadata of an installed distribution; it must outlive both.
+    `folder` takes the metadata of an installed distribution; it must outlive both. Its name is its
+    own: of two with one name, Python sees the first alone.
     """
-    metadata = folder / "wardround_bench-0.dist-info"
+    name = f"wardround_bench_{next(_DISTRIBUTIONS)}"
+    metadata = folder / f"{name}-0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: wardround-bench\nVersion: 0\n")
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0\n")
     (metadata / "entry_points.txt").write_text(
         "[wardround.tasks]\n"
         + "".join(

@@ -13,6 +13,7 @@ from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from launch.studies.plans.plan_bytes import traffic
+from protocol.privacy.releases import spent_epsilon
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from tasks.base import Task
@@ -21,6 +22,8 @@ _EXCHANGE = 0.08
 """Seconds for a question and its answer over TLS beside the bytes; two a round."""
 _SIMULATED = 0.001
 """Seconds a round and site for messages in one process."""
+_STATED = 10
+"""How often at most the rounds of a study are accounted for anew."""
 _MOST = 5000
 """Made-up patients at most; more are counted in proportion."""
 
@@ -28,14 +31,27 @@ _MOST = 5000
 def seconds(study: Study, task: Task, *, simulated: bool, line: float) -> float:
     """Of the whole study, if no site keeps it waiting. In a deployment sites work side by side;
     simulated ones, one after the other. `line`: bytes a second of the slowest site's line."""
-    rounds = study.optimisation.rounds + 1
+    rounds, stated = study.optimisation.rounds + 1, _accounting(study)
     patients = [member.patients for member in study.roster]
     largest = _step(study, task, max(patients))
     if not simulated:
-        return rounds * (largest + 2 * _EXCHANGE) + traffic(study).seconds(line)
+        return rounds * (largest + 2 * _EXCHANGE) + traffic(study).seconds(line) + stated
     smallest = _step(study, task, min(patients)) if min(patients) < max(patients) else largest
     steps = np.interp(patients, (min(patients), max(patients)), (smallest, largest))
-    return rounds * (float(steps.sum()) + _SIMULATED * len(patients))
+    return rounds * (float(steps.sum()) + _SIMULATED * len(patients)) + stated
+
+
+def _accounting(study: Study) -> float:
+    """Seconds in which the coordinator states what has been spent: in each tenth of the rounds
+    (`Attempts.epsilon_so_far`), and at the end also as if masks had not held."""
+    if study.privacy.epsilon is None:
+        return 0.0
+    rounds = study.optimisation.rounds
+    started = time.perf_counter()
+    spent_epsilon(study, max(1, rounds - 1), 0)
+    one = time.perf_counter() - started
+    spent_epsilon(study, rounds, 0, broken=True)
+    return min(rounds, _STATED) * one + time.perf_counter() - started
 
 
 def _step(study: Study, task: Task, patients: int) -> float:

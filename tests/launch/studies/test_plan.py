@@ -89,6 +89,28 @@ def test_what_a_round_costs_whoever_is_there_is_paid_at_every_site(
     assert said == pytest.approx(10 * 3 * (0.011 + 1e-4 * alike.roster[0].patients))
 
 
+@pytest.mark.parametrize(("rounds", "stated"), [(40, 10 + 2), (3, 3 + 2)])
+def test_what_the_coordinator_takes_to_account_for_the_rounds_is_counted(
+    rounds: int, stated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from launch.studies.plans import plan_time
+    from launch.studies.study_builder import build_study
+
+    clock = [0.0]
+
+    def account(*attempts: object, **how: object) -> None:
+        clock[0] += 1.0
+
+    task = registry.load("breast_cancer")
+    config = compose.load(["task=breast_cancer", f"rounds={rounds}"])
+    study = build_study(config, task, {"one": 1000, "two": 1000, "three": 1000})
+    monkeypatch.setattr(plan_time, "_step", lambda *of: 0.0)
+    monkeypatch.setattr(plan_time, "spent_epsilon", account)
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    messages = 3 * (rounds + 1) * 0.001
+    assert plan_time.seconds(study, task, simulated=True, line=1e6) == stated + messages
+
+
 def test_a_policy_file_is_asked(tmp_path: Path) -> None:
     (tmp_path / "north.csv").write_text("patient\n")
     rules = Rules(
