@@ -1,19 +1,18 @@
 """Four real hospitals whose daemons keep a diary that only the tests read.
 
-Each site is a process of its own under its own site.yaml, forked from a server that has imported
-the heavy libraries once. The diary has what the site contributed, which nobody else may ever see.
+Each site is a process of its own under its own site.yaml. The diary has what the site contributed,
+which nobody else may ever see.
 """
 
 from __future__ import annotations
 
 import csv
-import multiprocessing
-import multiprocessing.process
 import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -36,6 +35,7 @@ from server.enrolment.roster import Roster
 from server.transport.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 from tasks.schema import PATIENT, Table
+from tests.forked import child
 from tests.waiting import HUNG, until
 
 TASK = "breast_cancer"
@@ -113,17 +113,6 @@ def serve(folder: str) -> None:
     main()
 
 
-def child(target: Any, *args: Any) -> multiprocessing.process.BaseProcess:
-    """A process of its own, started."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["tests.attack.sites", "client.cli.main", "client.daemon.site", "client.daemon.daemon"]
-    )
-    process = context.Process(target=target, args=args)
-    process.start()
-    return process
-
-
 class Ring:
     """The coordinator's door in this process, which the tests open as they like, and four sites."""
 
@@ -140,7 +129,7 @@ class Ring:
         self.roster = {site: entry.identity for site, entry in enrolled.items()}
         self._keys = {site: entry.node_key.encode() for site, entry in enrolled.items()}
         self.link = self.listen()
-        self._processes: dict[str, multiprocessing.process.BaseProcess] = {}
+        self._processes: dict[str, BaseProcess] = {}
 
     def _found(self, site: str, rows: Table) -> None:
         data = self.folder / f"{site}.csv"

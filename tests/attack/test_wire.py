@@ -26,7 +26,8 @@ from protocol.study.study import Study
 from protocol.wire import messages
 from tests.attack.needles import Needles, files
 from tests.attack.recorded import coordinate, read_frames
-from tests.attack.sites import SITES, TASK, Ring, canary, child, odd_value
+from tests.attack.sites import SITES, TASK, Ring, canary, odd_value
+from tests.forked import child
 from tests.waiting import HUNG
 
 pytestmark = pytest.mark.timeout(1000)

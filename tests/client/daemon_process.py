@@ -1,14 +1,8 @@
-"""A daemon as a process that can be killed: the console script's own `main`, in a forked child.
-
-The children are forked from a server that has imported the heavy libraries once, and import
-nothing else: starting one takes a second, not ten.
-"""
+"""A daemon as a process that can be killed: the console script's own `main`, in a forked child."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import multiprocessing.process
 import os
 import signal
 import sys
@@ -19,6 +13,7 @@ from unittest.mock import patch
 
 from client.governance.database import SiteState
 from tests.client.kill_points import arm
+from tests.forked import child
 from tests.waiting import HUNG
 
 
@@ -48,20 +43,10 @@ class Daemon:
         self, folder: Path, point: str | None = None, env: Mapping[str, str] | None = None
     ) -> None:
         self.log, self.record = folder / "daemon.log", folder / "computed"
-        context = multiprocessing.get_context("forkserver")
-        preload = [
-            "tests.client.daemon_process",
-            "client.cli.main",
-            "client.daemon.site",
-            "client.daemon.daemon",
-        ]
-        context.set_forkserver_preload(preload)
         arguments = ("start", "--config", str(folder), "--log", "json")
-        self.process: multiprocessing.process.BaseProcess = context.Process(
-            target=run_command,
-            args=(arguments, str(self.log), point, str(self.record), dict(env or {})),
+        self.process = child(
+            run_command, arguments, str(self.log), point, str(self.record), dict(env or {})
         )
-        self.process.start()
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""

@@ -19,6 +19,7 @@ from protocol.privacy.epsilon_text import rounded_up
 from protocol.study.study import Study
 from protocol.vectors import weights_digest
 from tasks import registry
+from tests import forked
 
 if TYPE_CHECKING:
     from tests.deployment.conftest import Finished
@@ -194,7 +195,7 @@ def test_its_model_is_signed_by_its_coordinator(
     status = {}
     for key in ("bundle.json", "demo.credentials.json", str(tmp_path / "other.json"), None):
         words = [] if key is None else ["--key", str(demo.folder / key)]
-        done = subprocess.run([*verify, *words], capture_output=True, text=True, cwd=tmp_path)
+        done = forked.run([*verify, *words], tmp_path)
         status[str(key).rpartition("/")[2]] = done.returncode
         if done.returncode == 0:
             told = json.loads(done.stdout)

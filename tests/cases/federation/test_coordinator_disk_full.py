@@ -10,21 +10,22 @@ beyond the first 64 bytes of a file fails, for which no root is needed.
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from launch.demo.child_process import script
 from protocol.errors import WardroundError
 from server.coordinator.setup import status
 from tests.cases.real_federation import SITES, WORDS, Federation, Hospital
-from tests.waiting import HUNG, until
+from tests.forked import Python
+from tests.waiting import until
 
-MAIN = "from launch.cli.main import main; import sys; sys.argv[0] = 'wardround'; main()"
 LIMIT = 64
 """Bytes of a file that can be written while the disk is full."""
 FULL = 5.0
@@ -32,23 +33,18 @@ FULL = 5.0
 
 
 @contextmanager
-def coordinator_process(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def coordinator_process(folder: Path) -> Iterator[Python]:
     """`wardround coordinator start`; its words go nowhere, since a file would be limited too."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, "coordinator", "start", str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    nowhere = Path(os.devnull)
+    words = [script("wardround"), "coordinator", "start", str(folder)]
+    process = Python(words, folder, nowhere, nowhere)
     try:
         yield process
     finally:
-        process.terminate()
         try:
-            process.wait(HUNG)
-        except subprocess.TimeoutExpired:
+            process.stop()
+        finally:
             process.kill()
-            process.wait()
 
 
 def online(federation: Federation) -> set[str]:
@@ -57,7 +53,7 @@ def online(federation: Federation) -> set[str]:
     return {name for name, site in sites.items() if site["online"]}
 
 
-def lives(process: subprocess.Popen[bytes], seconds: float) -> bool:
+def lives(process: Python, seconds: float) -> bool:
     """Whether the process is still there after so many seconds; it is told at once when not."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(seconds)

@@ -27,6 +27,7 @@ from client.prediction.delivery import GIVE_UP_AFTER, deliver
 from client.prediction.state import PredictionState
 from launch.demo.local_ports import free_port
 from protocol.errors import Code, WardroundError
+from tests import forked
 from tests.client.cli.conftest import Run, run
 from tests.client.data.dicom.conftest import dcmtk, dicom3tools, orthanc
 from tests.client.data.dicom.receive.test_orthanc import pacs
@@ -83,7 +84,7 @@ def test_a_burst_arrives_whole_and_in_order_through_kills(
         ward(tmp_path, 24, told["DicomPort"])
         for method, call in (("add", 1), ("taken", 7), ("taken", 11)):
             words = [sys.executable, "-c", _KILLED, method, str(call), *command(tmp_path)]
-            assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+            assert forked.run(words, tmp_path).returncode == -signal.SIGKILL
         done = run(*command(tmp_path), "--json")
         assert done.status == 0, done.err
         changes = client.get("/changes?limit=1000").json()["Changes"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from client.prediction.scoring_run import ScoringRun
 from client.prediction.scoring_run import run as run_model
 from client.prediction.service import PredictionService
 from client.prediction.state import PredictionState
+from launch.demo.child_process import script
 from launch.demo.local_ports import free_port
 from tests.client.cli.conftest import Run, run
 from tests.client.data.dicom.conftest import orthanc
@@ -29,11 +28,10 @@ from tests.client.data.dicom.receive.test_orthanc import pacs
 from tests.client.data.dicom.running_receiver import Process
 from tests.client.prediction.test_delivery import XRAY, reported
 from tests.client.prediction.ward import allowing, indexed, site, with_radiographs
+from tests.forked import Python
 from tests.waiting import HUNG, NEVER, until
 
 __all__ = ["orthanc", "run"]
-
-_START = "import sys; from client.cli.main import main; sys.argv[0] = 'wardround-site'; main()"
 
 
 class Following:
@@ -43,9 +41,8 @@ class Following:
         self.log = folder / "follow.log"
         words = ["predict", "--model", str(folder / "xray.safetensors"), "--for", "new"]
         words += ["--follow", "--log", "json", "-c", str(folder / "site")]
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-c", _START, *words]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        command = [script("wardround-site"), *words]
+        self.process = Python(command, folder, self.log, self.log)
 
     def events(self) -> list[dict[str, Any]]:
         lines = self.log.read_text().split("\n")[:-1]

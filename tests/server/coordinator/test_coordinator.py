@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from client.daemon import site
+from launch.demo.child_process import script
 from launch.demo.local_ports import free_port
 from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
@@ -31,6 +32,7 @@ from server.coordinator.service import Coordinator
 from server.coordinator.study_transport import StudyFleet
 from server.enrolment.roster import Roster
 from server.outcome import Outcome, RoundReport
+from tests.forked import Python
 from tests.server.hospitals import (
     Deployment,
     Hospitals,
@@ -42,7 +44,6 @@ from tests.server.hospitals import (
 from tests.waiting import HUNG, Calls, until
 
 SITES = ["east", "north", "south", "west"]
-START = "from launch.cli.coordinator.main import coordinator_app as app; app()"
 
 
 class Noted:
@@ -409,25 +410,17 @@ def test_two_coordinators_cannot_share_a_folder(tmp_path: Path) -> None:
 
 
 class Process:
-    """`wardround coordinator start` as a process of its own."""
+    """`wardround coordinator start` as a process of its own, which says in `out` what happens."""
 
-    def __init__(self, folder: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", START, "start", str(folder), "--json"],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[3],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        self.said: list[dict[str, Any]] = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout or ():
-            self.said.append(json.loads(line))
+    def __init__(self, folder: Path, out: Path) -> None:
+        words = [script("wardround"), "coordinator", "start", str(folder), "--json"]
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        self._out = out
+        self.process = Python(words, folder, out, out.with_suffix(".err"), env)
 
     def has_said(self, event: str) -> bool:
-        return any(said["event"] == event for said in self.said)
+        lines = self._out.read_text().split("\n")[:-1] if self._out.exists() else []
+        return any(json.loads(line)["event"] == event for line in lines)
 
     def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -474,7 +467,7 @@ def test_a_study_outlives_a_coordinator_that_is_killed(tmp_path: Path) -> None:
     hospitals.enrol(Roster(config.roster))
     hospitals.hold(5)
     path = credentials(config, config.address, "alice")
-    first = Process(config.folder)
+    first = Process(config.folder, tmp_path / "first")
     second = None
     try:
         until(lambda: first.has_said("coordinator"), "the coordinator listens")
@@ -493,7 +486,7 @@ def test_a_study_outlives_a_coordinator_that_is_killed(tmp_path: Path) -> None:
             assert first.end(signal.SIGKILL) == -signal.SIGKILL
             assert not is_running(config)
             hospitals.let_go()
-            second = Process(config.folder)
+            second = Process(config.folder, tmp_path / "second")
             following.join(HUNG)
             assert outcome, "the study did not go on"
             events = list(alice.events(digest))

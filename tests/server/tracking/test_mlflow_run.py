@@ -46,6 +46,7 @@ from server.tracking.mlflow_run import TrackedRun
 from server.tracking.tracker import MlflowTracker, TrackingReceipt, require_answer
 from tasks import registry
 from tasks.flat_model import FlatModel
+from tests import forked
 from tests.narrowing import present
 from tests.server.outcomes import CONFIGURATION, ended, outcome, report, study
 from tests.server.tracking.patient import be_patient
@@ -545,10 +546,10 @@ def test_what_could_not_be_delivered_is_kept_and_delivered_later(
     again, _, _ = backlog.read(folder)
     np.testing.assert_array_equal(again.weights, done.weights)
     wardround = str(Path(sys.executable).with_name("wardround"))
-    away = subprocess.run([wardround, *command[1:]], capture_output=True, text=True)
+    away = forked.run([wardround, *command[1:]], tmp_path)
     assert away.returncode == 7, away.stderr
     delivered = [wardround, *command[1:4], server.url, *command[5:]]
-    subprocess.run(delivered, check=True, capture_output=True)
+    assert forked.run(delivered, tmp_path).returncode == 0
     # The command that 0.1.0 printed still works, and what is there already is not written twice.
     assert undelivered.main([str(folder), server.url, EXPERIMENT, "later"]) == 0
     assert _steps(server, done) == [1, 2, 3, 4, 5]
