@@ -16,13 +16,15 @@ segment AS (
     CAST(NULL AS BIGINT) AS part_of, lower(kind) AS kind, earliest_day(started) AS started_earliest,
     latest_day(started) AS started_latest, instant(started) AS started_at,
     calendar_day(ended) AS ended_on, instant(ended) AS ended_at,
-    coalesce(CAST(died AS VARCHAR) IN ('1', 'true'), false) AS left_dead,
-    CAST(died AS VARCHAR) IN ('0', 'false') AS left_alive, false AS hospice,
+    coalesce(lower(CAST(died AS VARCHAR)) IN ('1', '1.0', 'true'), false) AS left_dead,
+    lower(CAST(died AS VARCHAR)) IN ('0', '0.0', 'false') AS left_alive, false AS hospice,
     CAST(NULL AS VARCHAR) AS admission_type, CAST(NULL AS VARCHAR) AS admission_source,
     CAST(NULL AS VARCHAR) AS discharged_to
   FROM stays
 ),
-covered AS (SELECT max(greatest(started_earliest, ended_on)) AS until FROM segment),
+covered AS (  -- the last day of which the tables tell; later ones are bookings
+  SELECT least(max(greatest(started_earliest, ended_on)), current_date) AS until FROM segment
+),
 coding AS (
   SELECT system, code, CAST(NULL AS VARCHAR) AS display, count(*) AS times
   FROM (SELECT system, CAST(code AS VARCHAR) AS code FROM results
@@ -45,7 +47,8 @@ happening AS (
 ),
 arrested AS (
   SELECT h.patient,
-    coalesce(instant(h.happened), CAST(calendar_day(h.happened) AS TIMESTAMPTZ)) AS at_time
+    coalesce(instant(h.happened), CAST(earliest_day(h.happened) AS TIMESTAMPTZ)) AS earliest,
+    coalesce(instant(h.happened), CAST(latest_day(h.happened) + 1 AS TIMESTAMPTZ)) AS latest
   FROM happening h JOIN meaning m USING (code_id) WHERE m.name = 'cardiac_arrest'
 ),
 event AS (

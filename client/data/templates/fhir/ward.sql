@@ -22,8 +22,9 @@ observed AS (  -- a result once, however many codings it has; of a day without a
   QUALIFY row_number() OVER (PARTITION BY o.id, m.name, o.value ORDER BY m.display) = 1
 ),
 arrested AS (
-  SELECT c.patient, coalesce(instant(c.at_time), CAST(calendar_day(c.at_time) AS TIMESTAMPTZ))
-    AS at_time
+  SELECT c.patient,
+    coalesce(instant(c.at_time), CAST(earliest_day(c.at_time) AS TIMESTAMPTZ)) AS earliest,
+    coalesce(instant(c.at_time), CAST(latest_day(c.at_time) + 1 AS TIMESTAMPTZ)) AS latest
   FROM (SELECT patient, system, code, at_time FROM condition
     UNION ALL SELECT patient, system, code, at_time FROM treatment) c
   JOIN meaning m ON m.code_id = c.system || ' ' || c.code
