@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import random
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,10 @@ def _observation(result: Result, style: Style, chance: random.Random) -> list[Ro
         pressure = {"coding": [{"system": SYSTEMS["LOINC"], "code": "85354-9"}]}
         what = {"code": pressure, "component": [what]}
     at = _known(result.at, result.day, style, chance)
-    when = (
-        {"effectivePeriod": {"start": at}} if chance.random() < 0.2 else {"effectiveDateTime": at}
-    )
+    when: Row = {"effectiveDateTime": at}
+    if chance.random() < 0.2:
+        begun = _known(result.at - timedelta(hours=1), result.day, style, chance)
+        when = {"effectivePeriod": {"start": begun, "end": at}}
     wrong = chance.choice(("entered-in-error", "cancelled"))
     status = {"status": wrong if result.told == "mistaken" else chance.choice(("final", "amended"))}
     made = (

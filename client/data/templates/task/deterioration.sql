@@ -48,9 +48,11 @@ happened AS (
     coalesce(death_at, CASE WHEN died_at_end THEN stop ELSE death_latest END) AS latest
   FROM ward
   UNION ALL
-  SELECT w.stay, coalesce(i.started_at, CAST(i.started_earliest AS TIMESTAMPTZ)),
-    coalesce(i.started_at, CAST(i.started_earliest + 1 AS TIMESTAMPTZ))
-  FROM ward w JOIN stays i ON i.patient = w.patient AND i.kind = 'icu' AND i.dated
+  SELECT w.stay, greatest(coalesce(i.started_at, CAST(i.started_earliest AS TIMESTAMPTZ)), w.start),
+    greatest(coalesce(i.started_at, CAST(i.started_earliest + 1 AS TIMESTAMPTZ)), w.start)
+  FROM ward w JOIN stays i ON i.patient = w.patient AND i.kind = 'icu' AND i.dated AND (
+    coalesce(i.started_at, CAST(i.started_earliest AS TIMESTAMPTZ)) >= w.start
+    OR coalesce(i.ended_at, CAST(i.ended_on AS TIMESTAMPTZ)) > w.start)  -- there from the first
   UNION ALL
   SELECT w.stay, a.earliest, a.latest FROM ward w JOIN arrested a USING (patient)
 ),

@@ -171,8 +171,8 @@ def test_a_visit_to_come_is_no_appointment_that_was_kept(tmp_path: Path, release
     """By the release of the CDM, or by today where it states none."""
     after = datetime(2020, 7, 1, 9) if release else datetime(2099, 1, 1, 9)
     made: list[Appointment] = [
-        ("1", datetime(2020, 6, 30, 9), None, "fulfilled"),
         ("1", datetime(2020, 6, 29, 9), None, "noshow"),
+        ("1", datetime(2020, 6, 30, 9), None, "fulfilled"),
         ("1", after, None, "fulfilled"),
     ]
     sources = _cdm(tmp_path, ["1"], made)

@@ -13,7 +13,15 @@ from client.data import templates
 from client.data.sources.settings import Fhir, Sources
 from client.data.view_reader import read
 from tasks.schema import Table
-from tests.cases.ehr.records import SNOMED, Resource, codings, encounter, later, patient
+from tests.cases.ehr.records import (
+    SNOMED,
+    Resource,
+    codings,
+    encounter,
+    later,
+    observation,
+    patient,
+)
 from tests.client.data.clinical_facts import SYSTEMS
 
 _STAY = "2020-01-10T09:00:00Z", "2020-01-14T09:00:00Z"
@@ -103,6 +111,24 @@ def test_a_bed_that_is_only_kept_free_is_no_intensive_care(
     role = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
     unit = {"resourceType": "Location", "id": "icu", "type": [codings((role, "ICU"))]}
     assert labels(ward(tmp_path, stay(location=[place]), unit))[0] == label
+
+
+def test_who_is_in_intensive_care_from_the_first_is_on_no_ward(tmp_path: Path) -> None:
+    """The unit's clock goes ten minutes before the hospital's."""
+    unit = {"type": [codings((SNOMED, "305351004"))]}
+    period = "2020-01-10T08:50:00Z", "2020-01-12T09:00:00Z"
+    apart = encounter("i", "p", *period, kind="VR", **unit)
+    assert labels(ward(tmp_path, stay(), apart)) == []
+
+
+def test_an_average_is_known_when_its_time_is_over(tmp_path: Path) -> None:
+    average = observation("p", "", 80) | {
+        "effectivePeriod": {"start": "2020-01-10T12:00:00Z", "end": "2020-01-11T06:00:00Z"}
+    }
+    del average["effectiveDateTime"]
+    seen = ward(tmp_path, stay(), average)["heart_rate"]
+    assert seen[0] != seen[0]
+    assert seen[1] == 80
 
 
 def test_of_an_arrest_without_a_time_no_hour_is_made_up(tmp_path: Path) -> None:
