@@ -27,7 +27,13 @@ from pathlib import Path
 import duckdb
 
 from support.figure import figure, load
-from tests.client.data import same_appointments, same_patients, same_wards, ward_records
+from tests.client.data import (
+    same_appointments,
+    same_patients,
+    same_wards,
+    ward_landmarks,
+    ward_records,
+)
 from tests.client.data.same_patients import Patient, Route, Style
 
 MEGABYTES = 600.0
@@ -57,14 +63,14 @@ def differing(seed: int, number: int) -> Counter[tuple[str, Route]]:
     appointments = same_appointments.draw(patients, seed)
     wrong = Counter[tuple[str, Route]]()
     for style in same_patients.STYLES:
-        landmarks = same_wards.landmarks(ward, style)
+        landmarks = ward_landmarks.landmarks(ward, style)
         for route in same_patients.ROUTES:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 wrong["records", route] += _of_stays(folder / "stays", patients, route, style)
                 sources = ward_records.sources(folder / "ward", ward, route, style)
                 found = ward_records.found(sources, route)
-                wrong["landmarks", route] += len(same_wards.differing(found, landmarks))
+                wrong["landmarks", route] += len(ward_landmarks.differing(found, landmarks))
                 told = same_appointments.found(
                     folder / "appointments", patients, appointments, route, style
                 )

@@ -191,9 +191,9 @@ def answers(patients: Iterable[Patient]) -> Answers:
         died = {stay: patient.died(stay) for stay in patient.stays}
         for stay in patient.stays:
             deaths[str(patient.number), stay.start.date()] = died[stay]
-            day = stay.intensive[0].date() if stay.intensive else None
-            if day and patient.age(day) >= 18 and str(patient.number) not in intensive:
-                intensive[str(patient.number)] = patient.age(day), day, died[stay]
+        first = next((stay for stay in patient.stays if stay.intensive), None)
+        if first and first.intensive and patient.age(day := first.intensive[0].date()) >= 18:
+            intensive[str(patient.number)] = patient.age(day), day, died[first]
         for stay in patient.stays:
             if stay.stop and 1 <= (stay.days or 0) <= 14 and stay.diabetes and not died[stay]:
                 cohort[str(patient.number)] = _features(patient, stay, stay.stop.date(), died)

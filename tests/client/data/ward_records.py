@@ -298,7 +298,7 @@ FROM landmark l
 
 
 def found(ward_sources: Sources, route: Route) -> pd.DataFrame:
-    """What the shipped view says, as `same_wards.landmarks` has it."""
+    """What the shipped view says, as `ward_landmarks.landmarks` has it."""
     view = templates.view(f"template:{route}", "deterioration").replace(
         "\nFROM landmark l\n", _MORE
     )

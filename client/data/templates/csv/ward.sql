@@ -1,7 +1,8 @@
 -- Hospital stays, results, medicines and procedures of every patient, out of four tables:
--- `patients` (patient, sex: female or male, birth, death), `stays` (patient, kind: inpatient or icu,
--- started, ended, died: 1 where the patient left dead), `results` (patient, taken, system, code,
--- value, unit) and `events` (patient, happened, kind: medicine, procedure or diagnosis, system, code).
+-- `patients` (patient, sex: female or male, birth, death: a time, a day, a month or a year, or yes),
+-- `stays` (patient, kind: inpatient or icu, started, ended, died: 1 where the patient left dead),
+-- `results` (patient, taken, system, code, value, unit) and `events` (patient, happened, kind:
+-- medicine, procedure or diagnosis, system, code).
 -- Where only the day of some times is known, declare their column as text (formats: {events: {types:
 -- {happened: text}}}): otherwise such a day is its midnight.
 WITH RECURSIVE people AS (

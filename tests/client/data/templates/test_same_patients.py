@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.data import same_appointments, same_patients, same_wards, ward_records
+from tests.client.data import (
+    same_appointments,
+    same_patients,
+    same_wards,
+    ward_landmarks,
+    ward_records,
+)
 from tests.client.data.same_patients import ROUTES, STYLES, Route, Style
 
 
@@ -34,12 +40,12 @@ def test_every_route_gives_the_answers(
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_route_gives_the_landmarks(tmp_path: Path, route: Route, style: Style) -> None:
     ward = same_wards.draw(same_patients.draw(0, 40), 0)
-    wanted = same_wards.landmarks(ward, style)
+    wanted = ward_landmarks.landmarks(ward, style)
     assert set(wanted["deteriorated"].dropna()) == {0.0, 1.0}
     assert wanted["deteriorated"].hasnans
     assert {"opioid", "other"} <= set(wanted["medicine_1"].dropna())
     sources = ward_records.sources(tmp_path / route, ward, route, style)
-    differing = same_wards.differing(ward_records.found(sources, route), wanted)
+    differing = ward_landmarks.differing(ward_records.found(sources, route), wanted)
     assert differing.empty, differing.to_string()
 
 
