@@ -1,4 +1,4 @@
-"""The landmarks of a ward of `same_wards`, as the task `deterioration` must have them, in pandas."""
+"""The landmarks of a ward of `same_wards`, as `deterioration` must have them, in pandas."""
 
 from __future__ import annotations
 
