@@ -19,6 +19,8 @@ Unit = tuple[str, float, float]
 """As it is written; a value in it is value * factor + shift in the task's unit."""
 Told = Literal["once", "twice", "corrected", "mistaken"]
 """Once; with a second coding of the same thing; in a newer version too; entered in error."""
+_TOLD: tuple[Told, ...] = ("once", "once", "once", "once", "once", "once", "twice", "corrected",
+                           "mistaken")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,6 @@ def _moment(chance: random.Random, start: datetime, stop: datetime) -> datetime:
     return at.replace(hour=5) if 1 <= at.hour <= 3 else at
 
 
-def _told(chance: random.Random) -> Told:
-    return chance.choice((*["once"] * 6, "twice", "corrected", "mistaken"))  # type: ignore[list-item]
-
-
 def _result(chance: random.Random, patient: int, at: datetime) -> Result:
     analyte = chance.choice(ANALYTES)
     unit = chance.choice(analyte.units)
@@ -157,10 +155,10 @@ def _result(chance: random.Random, patient: int, at: datetime) -> Result:
         unit = UNREAD, factor, shift
     elif fault < 0.06:
         value *= 1000
-    return Result(patient, at, chance.random() < 0.15, analyte, unit, value, _told(chance))
+    return Result(patient, at, chance.random() < 0.15, analyte, unit, value, chance.choice(_TOLD))
 
 
 def _event(chance: random.Random, patient: int, at: datetime) -> Event:
     kind: Kind = chance.choice(("medicine", "medicine", "procedure"))
     code = chance.choice(list(MEDICINES if kind == "medicine" else PROCEDURES))
-    return Event(patient, at, chance.random() < 0.15, kind, code, _told(chance))
+    return Event(patient, at, chance.random() < 0.15, kind, code, chance.choice(_TOLD))

@@ -80,7 +80,6 @@ def _codings(vocabulary: str, code: str, twice: bool, chance: random.Random) -> 
 
 
 def _observation(result: Result, style: Style, chance: random.Random) -> list[Row]:
-    """The resource; of a corrected one, the version before it too."""
     unit = result.unit[0]
     quantity: Row = {"value": result.value}
     if unit in _UCUM and chance.random() < 0.6:
@@ -104,7 +103,7 @@ def _observation(result: Result, style: Style, chance: random.Random) -> list[Ro
     made = (
         {"resourceType": "Observation", **_subject(result.patient, chance)} | status | what | when
     )
-    return _versions(made, result.told == "corrected", chance, what=what, earlier=_earlier(what))
+    return _versions(made, result.told == "corrected", chance, _earlier(what))
 
 
 def _earlier(what: Row) -> Row:
@@ -113,11 +112,12 @@ def _earlier(what: Row) -> Row:
     return what | {"valueQuantity": what["valueQuantity"] | {"value": 61.5}}
 
 
-def _versions(made: Row, corrected: bool, chance: random.Random, **change: Row) -> list[Row]:
+def _versions(made: Row, corrected: bool, chance: random.Random, earlier: Row) -> list[Row]:
+    """The resource; of a corrected one, the version before it too, which said `earlier`."""
     if not corrected:
         return [made]
     of = {"id": f"v{chance.getrandbits(60)}"}
-    before = made | change["earlier"] | of | {"meta": {"lastUpdated": "2021-07-02T10:00:00+02:00"}}
+    before = made | earlier | of | {"meta": {"lastUpdated": "2021-07-02T10:00:00+02:00"}}
     return [before, made | of | {"meta": {"lastUpdated": "2021-07-02T09:00:00Z"}}]
 
 
@@ -169,7 +169,7 @@ def _happening(event: Event, style: Style, chance: random.Random) -> list[Row]:
             if mistaken:
                 wrong = chance.choice(("refuted", "entered-in-error"))
                 made["verificationStatus"] = {"coding": [{"code": wrong}]}
-    return _versions(made, event.told == "corrected", chance, earlier={})
+    return _versions(made, event.told == "corrected", chance, {})
 
 
 class _Concepts:
@@ -281,7 +281,7 @@ def _write_csv(folder: Path, ward: Ward, style: Style, chance: random.Random) ->
             writer.writeheader()
             writer.writerows(rows)
     files = {name: folder / f"{name}.csv" for name in tables}
-    formats = {}
+    formats: dict[str, FileFormat] = {}
     if style == "times":
         formats = {
             "events": FileFormat(types={"happened": "text"}),
