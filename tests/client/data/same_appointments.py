@@ -167,7 +167,7 @@ def _fhir(
     style: Style,
     chance: random.Random,
 ) -> Sources:
-    resources = [
+    resources: list[Row] = [
         {"resourceType": "Patient", "id": str(p.number), "birthDate": str(p.born)}
         | {"gender": p.sex or "other"}
         for p in patients
@@ -177,7 +177,7 @@ def _fhir(
         actors = [chance.choice(forms).format(one.patient), "Practitioner/1", "Location/2"]
         chance.shuffle(actors)
         made = _made(one, style, chance)
-        resource = {"resourceType": "Appointment", "id": str(number)} | {
+        resource: Row = {"resourceType": "Appointment", "id": str(number)} | {
             "start": time_text(one.start, "times" if style == "times" else "midnight", chance),
             "participant": [{"actor": {"reference": actor}} for actor in actors],
             **({"created": made} if made else {}),
@@ -186,7 +186,7 @@ def _fhir(
         if chance.random() < 0.2:  # the same one, as it was before
             versions.append(({"status": "booked"}, "2021-07-02T10:30:00+02:00"))
         for status, updated in versions:
-            resources.append(resource | status | {"meta": {"lastUpdated": updated}})
+            resources.append({**resource, **status, "meta": {"lastUpdated": updated}})
     chance.shuffle(resources)
     lines = "".join(json.dumps(resource) + "\n" for resource in resources)
     (folder / "all.ndjson").write_text(lines, encoding="utf-8")

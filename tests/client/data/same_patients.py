@@ -325,7 +325,7 @@ def _write_fhir(
                     links["partOf"] = {"reference": f"Encounter/{parts[k - 1].name}"}
                 hospital = _hospitalization(part, style)
                 period = _period(part.start, part.stop, style, chance)
-                places = [
+                places: list[dict[str, Any]] = [
                     {
                         "location": {"reference": "Location/icu"},
                         "period": _period(*span, style, chance),
@@ -333,8 +333,9 @@ def _write_fhir(
                     for span in intensive_spans(part, style)
                 ]
                 if chance.random() < 0.3:  # a bed that was only kept free
-                    kept = {"status": chance.choice(("planned", "reserved")), "period": period}
-                    places.append(kept | {"location": {"reference": "Location/icu"}})
+                    kept = {"status": chance.choice(("planned", "reserved"))}
+                    where_to = {"location": {"reference": "Location/icu"}, "period": period}
+                    places.append(where_to | kept)
                 where = {"location": places} if places else {}
                 made.append(_encounter(part.name, period, of | links | hospital | where))
                 if part.diabetes:

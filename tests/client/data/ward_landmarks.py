@@ -43,10 +43,13 @@ def landmarks(ward: Ward, style: Style) -> pd.DataFrame:
     rows = rows.reset_index(drop=True)
     rows["landmark"] = rows.index
     rows = rows.merge(_windows(rows, ward, style), on="landmark", how="left")
-    for kind, groups, most in (("medicine", MEDICINES, 3), ("procedure", PROCEDURES, 2)):
-        sequence = _sequences(rows, ward, style, kind, groups, most)
+    for sequence in (
+        _sequences(rows, ward, style, "medicine", MEDICINES, 3),
+        _sequences(rows, ward, style, "procedure", PROCEDURES, 2),
+    ):
         rows = rows.merge(sequence, on="landmark", how="left")
-        rows[f"{kind}s"] = rows[f"{kind}s"].fillna(0.0)
+    counts = ["medicines", "procedures"]
+    rows[counts] = rows[counts].fillna(0.0)
     return rows.sort_values(["patient", "at", "hours_in"], ignore_index=True)
 
 

@@ -35,6 +35,13 @@ _OTHER_CODINGS = {"8867-4": ("SNOMED", "364075005"), "8480-6": ("SNOMED", "27164
 """Another code of the same thing; of all others, a number of the hospital's own."""
 _UCUM = ("/min", "mm[Hg]", "Cel", "[degF]", "%", "{score}", "1", "mg/dL", "umol/L", "mmol/L",
          "10*3/uL", "g/dL", "g/L", "mg/L")  # fmt: skip
+_NO_ORDERS: tuple[Row, ...] = (
+    {"status": "entered-in-error"},
+    {"status": "cancelled"},
+    {"status": "draft"},
+    {"intent": "proposal"},
+    {"doNotPerform": True},
+)
 _VOCABULARIES = {"medicine": "ATC", "procedure": "SNOMED", "diagnosis": "SNOMED"}
 
 
@@ -86,7 +93,7 @@ def _observation(result: Result, style: Style, chance: random.Random) -> list[Ro
         quantity |= {"unit": "as printed", "system": SYSTEMS["UCUM"], "code": unit}
     elif unit:
         quantity |= {"unit": unit}
-    what = {
+    what: Row = {
         "code": _codings("LOINC", result.analyte.code, result.told == "twice", chance),
         "valueQuantity": quantity,
     }
@@ -126,30 +133,23 @@ def _happening(event: Event, style: Style, chance: random.Random) -> list[Row]:
     code = _codings(_VOCABULARIES[event.kind], event.code, event.told == "twice", chance)
     of = _subject(event.patient, chance)
     mistaken = event.told == "mistaken"
+    made: Row
     match event.kind:
         case "medicine":
             made = {"resourceType": "MedicationRequest", "authoredOn": at} | of
             made |= {"status": chance.choice(("active", "completed", "stopped")), "intent": "order"}
             if mistaken:
-                made |= chance.choice(
-                    (
-                        {"status": "entered-in-error"},
-                        {"status": "cancelled"},
-                        {"status": "draft"},
-                        {"intent": "proposal"},
-                        {"doNotPerform": True},
-                    )
-                )
+                made |= chance.choice(_NO_ORDERS)
             way = chance.random()
             if way < 0.6:
                 return [made | {"medicationCodeableConcept": code}]
-            product = {
+            product: Row = {
                 "resourceType": "Medication",
                 "id": f"m{chance.getrandbits(60)}",
                 "code": code,
             }
             if way < 0.8:
-                inside = {
+                inside: Row = {
                     "contained": [product | {"id": "m"}],
                     "medicationReference": {"reference": "#m"},
                 }
@@ -157,7 +157,7 @@ def _happening(event: Event, style: Style, chance: random.Random) -> list[Row]:
             to = {"medicationReference": {"reference": f"Medication/{product['id']}"}}
             return [made | to, product]
         case "procedure":
-            when = {"performedDateTime": at}
+            when: Row = {"performedDateTime": at}
             if chance.random() < 0.5:
                 when = {"performedPeriod": {"start": at}}
             wrong = chance.choice(("entered-in-error", "not-done", "preparation"))
@@ -189,6 +189,7 @@ def _write_omop(folder: Path, ward: Ward, style: Style) -> None:
         for name in ("measurement", "drug_exposure", "procedure_occurrence", "condition_occurrence")
     }
     below = set[tuple[int, int]]()
+    row: Row
     for result in ward.results:
         if result.told == "mistaken":
             continue
@@ -247,6 +248,7 @@ def _write_csv(folder: Path, ward: Ward, style: Style, chance: random.Random) ->
         about = {"sex": patient.sex, "birth": patient.born, "death": death}
         patients.append(of | about | ({"death": "yes"} if patient.undated else {}))
         for part in segments_of(patient, chance):
+            spans: list[tuple[str, datetime, datetime | None]]
             spans = [("icu", *span) for span in intensive_spans(part, style)]
             if style == "times":
                 spans.append(("inpatient", part.start, part.stop))

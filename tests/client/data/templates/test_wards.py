@@ -115,7 +115,7 @@ def test_a_bed_that_is_only_kept_free_is_no_intensive_care(
 
 def test_who_is_in_intensive_care_from_the_first_is_on_no_ward(tmp_path: Path) -> None:
     """The unit's clock goes ten minutes before the hospital's."""
-    unit = {"type": [codings((SNOMED, "305351004"))]}
+    unit: Resource = {"type": [codings((SNOMED, "305351004"))]}
     period = "2020-01-10T08:50:00Z", "2020-01-12T09:00:00Z"
     apart = encounter("i", "p", *period, kind="VR", **unit)
     assert labels(ward(tmp_path, stay(), apart)) == []
