@@ -1,12 +1,15 @@
-"""The same patients as FHIR, OMOP and CSV give the same cohort; a large CSV file in little memory.
+"""The same patients as FHIR, OMOP and CSV give the same cohorts; a large CSV in little memory.
 
     python bench/records.py [--seeds N] [--patients N] [--rows N]
 
 One JSON line a figure. The patients are those of `tests/client/data/same_patients.py`: stays in
 parts, intensive care, outpatients, bookings, cancelled encounters, any offset from UTC, days alone
-or midnights, deaths that one source alone tells, and deaths without a date. What each route says is
-compared, patient by patient, with what the generator works out by itself. The CSV file is read by a
-process of its own, so that its peak is all.
+or midnights, deaths that one source alone tells, and deaths without a date. On the ward
+(`same_wards.py`) they have results in any unit, medicines, procedures and arrests, with second
+codings, corrections and mistakes; `same_appointments.py` has what they kept and missed. What each
+route says of stays, readmissions, intensive care, deterioration and missed appointments is
+compared, value by value, with what is worked out apart from SQL, in pandas. The CSV file is read by
+a process of its own, so that its peak is all.
 """
 
 from __future__ import annotations
@@ -18,12 +21,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import duckdb
 
 from support.figure import figure, load
-from tests.client.data import same_patients
+from tests.client.data import (
+    same_appointments,
+    same_patients,
+    same_wards,
+    ward_landmarks,
+    ward_records,
+)
+from tests.client.data.same_patients import Patient, Route, Style
 
 MEGABYTES = 600.0
 _GENERATE = """
@@ -38,20 +49,47 @@ COPY (
 _VIEW = "SELECT code, avg(value) AS value, max(taken) AS last FROM t GROUP BY code"
 
 
-def differing(seed: int, number: int) -> dict[str, int]:
-    """Of each route: patients and stays of which it says anything else than is true."""
+FIGURES = {
+    "records": "patients and stays",
+    "landmarks": "values of deterioration",
+    "appointments": "rows of no_show",
+}
+
+
+def differing(seed: int, number: int) -> Counter[tuple[str, Route]]:
+    """Of each figure and route: of how many it says anything else than is true."""
     patients = same_patients.draw(seed, number)
-    wanted = same_patients.answers(patients)
-    wrong: dict[str, int] = dict.fromkeys(same_patients.ROUTES, 0)
-    for route in same_patients.ROUTES:
-        for style in same_patients.STYLES:
+    ward = same_wards.draw(patients, seed)
+    appointments = same_appointments.draw(patients, seed)
+    wrong = Counter[tuple[str, Route]]()
+    for style in same_patients.STYLES:
+        landmarks = ward_landmarks.landmarks(ward, style)
+        for route in same_patients.ROUTES:
             with tempfile.TemporaryDirectory() as name:
-                sources = same_patients.sources(Path(name) / route, patients, route, style)
-                found = same_patients.found(sources, route)
-            wrong[route] += len(dict(found.cohort.items() ^ wanted.cohort.items()))
-            wrong[route] += len(dict(found.deaths.items() ^ wanted.deaths.items()))
-            wrong[route] += len(dict(found.intensive.items() ^ wanted.intensive.items()))
+                folder = Path(name)
+                wrong["records", route] += _of_stays(folder / "stays", patients, route, style)
+                sources = ward_records.sources(folder / "ward", ward, route, style)
+                found = ward_records.found(sources, route)
+                wrong["landmarks", route] += len(ward_landmarks.differing(found, landmarks))
+                told = same_appointments.found(
+                    folder / "appointments", patients, appointments, route, style
+                )
+            wanted = same_appointments.expected(patients, appointments, route, style)
+            wrong["appointments", route] += (told - wanted).total() + (wanted - told).total()
     return wrong
+
+
+def _of_stays(folder: Path, patients: list[Patient], route: Route, style: Style) -> int:
+    wanted = same_patients.answers(patients)
+    found = same_patients.found(same_patients.sources(folder, patients, route, style), route)
+    return sum(
+        len(dict(one.items() ^ other.items()))
+        for one, other in (
+            (found.cohort, wanted.cohort),
+            (found.deaths, wanted.deaths),
+            (found.intensive, wanted.intensive),
+        )
+    )
 
 
 def read(path: Path) -> None:
@@ -74,14 +112,15 @@ def main() -> int:
     parser.add_argument("--patients", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=10_000_000)
     asked = parser.parse_args()
-    wrong: dict[str, int] = dict.fromkeys(same_patients.ROUTES, 0)
+    wrong = Counter[tuple[str, Route]]()
     for seed in range(asked.seeds):
-        for route, count in differing(seed, asked.patients).items():
-            wrong[route] += count
+        wrong += differing(seed, asked.patients)
+        print(f"seed {seed}: {wrong.total()} differ so far", file=sys.stderr, flush=True)
     size = {"patients": asked.patients, "seeds": asked.seeds}
     held = [
-        figure(f"records_differing_{route}", count, "patients and stays", 0, **size)
-        for route, count in wrong.items()
+        figure(f"{name}_differing_{route}", wrong[name, route], unit, 0, **size)
+        for name, unit in FIGURES.items()
+        for route in same_patients.ROUTES
     ]
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "t.csv"

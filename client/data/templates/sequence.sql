@@ -1,10 +1,14 @@
 -- Sequences: what was begun or done before a landmark. From `landmark` (landmark, patient, at),
--- `event` (kind, patient, event, at_time, name: its group, a row each; NULL in none) and `recalled`
--- (kind, hours) to `recent`, how often and when last each group occurs in the hours before, and
+-- `event` (kind, patient, event, at_time, name: a group of it, a row each; NULL where a coding is in
+-- none) and `recalled` (kind, hours) to `recent`, how often and when last each group occurs in the hours before, and
 -- `sequenced`: of each landmark and kind the groups, the latest first, and the number of events.
+grouped_event AS (  -- other: in no group by any of its codings
+  SELECT * REPLACE (coalesce(name, 'other') AS name) FROM event
+  QUALIFY name IS NOT NULL OR count(name) OVER (PARTITION BY kind, event) = 0
+),
 heard AS (
-  SELECT l.landmark, e.kind, e.event, coalesce(e.name, 'other') AS name, e.at_time
-  FROM landmark l JOIN event e ON e.patient = l.patient JOIN recalled r USING (kind)
+  SELECT l.landmark, e.kind, e.event, e.name, e.at_time
+  FROM landmark l JOIN grouped_event e ON e.patient = l.patient JOIN recalled r USING (kind)
   WHERE e.at_time <= l.at AND e.at_time > l.at - r.hours * INTERVAL 1 HOUR
 ),
 recent AS (

@@ -34,6 +34,7 @@ ROUTES: tuple[Route, ...] = ("fhir", "omop", "csv")
 Left = Literal["home", "dead"]
 HOME: Left = "home"
 _DIABETES = "ICD10CM", "E11.9"
+GENDERS = {"female": 8532, "male": 8507, None: 0}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,13 @@ class Patient:
     cancelled: tuple[datetime, ...] = ()
     undated: bool = False
     contacts: tuple[datetime, ...] = ()
+
+    @property
+    def sex(self) -> Literal["female", "male"] | None:
+        return None if self.number % 11 == 0 else ("male", "female")[self.number % 2]
+
+    def age(self, day: date) -> float:
+        return day.year - self.born.year - ((day.month, day.day) < (self.born.month, self.born.day))
 
     def died(self, stay: Stay) -> bool | None:
         """Whether in this stay; None where nobody can know."""
@@ -117,7 +125,8 @@ def _patient(chance: random.Random, number: int) -> Patient:
         if 2 <= clock.hour <= 3 or clock.date() == stay.start.date():  # no hour that comes twice
             clock += timedelta(days=1, hours=4)
     fate = chance.choice((*["alive"] * 3, "discharge", "register", "both", "home", "undated"))
-    born = date(chance.randrange(1930, 1990), chance.randrange(1, 13), chance.randrange(1, 29))
+    year = chance.randrange(1930, 1990) if chance.random() < 0.95 else 2002
+    born = date(year, chance.randrange(1, 13), chance.randrange(1, 29))
     end = stays[-1].stop
     told, death = stays[-1], None
     if fate in ("discharge", "both") and end:
@@ -182,19 +191,14 @@ def answers(patients: Iterable[Patient]) -> Answers:
         died = {stay: patient.died(stay) for stay in patient.stays}
         for stay in patient.stays:
             deaths[str(patient.number), stay.start.date()] = died[stay]
-            if stay.intensive and str(patient.number) not in intensive:
-                day = stay.intensive[0].date()
-                intensive[str(patient.number)] = _age(patient, day), day, died[stay]
+        first = next((stay for stay in patient.stays if stay.intensive), None)
+        if first and first.intensive and patient.age(day := first.intensive[0].date()) >= 18:
+            intensive[str(patient.number)] = patient.age(day), day, died[first]
         for stay in patient.stays:
             if stay.stop and 1 <= (stay.days or 0) <= 14 and stay.diabetes and not died[stay]:
                 cohort[str(patient.number)] = _features(patient, stay, stay.stop.date(), died)
                 break
     return Answers(cohort, deaths, intensive)
-
-
-def _age(patient: Patient, day: date) -> float:
-    born = patient.born
-    return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
 
 
 def _features(
@@ -210,7 +214,7 @@ def _features(
     again = any(0 <= (other.start.date() - left).days <= 30 for other in real)
     known = left + timedelta(days=30) <= RELEASED and died[stay] is not None
     return (
-        _age(patient, came),
+        patient.age(came),
         stay.days or 0,
         before,
         contacts,
@@ -222,7 +226,7 @@ def _features(
 
 
 @dataclass(frozen=True)
-class _Segment:
+class Segment:
     """A stay, or a part of it, as one encounter or visit."""
 
     name: int
@@ -234,7 +238,7 @@ class _Segment:
     diabetes: bool
 
 
-def _intensive(part: _Segment, style: Style) -> list[tuple[datetime, datetime]]:
+def intensive_spans(part: Segment, style: Style) -> list[tuple[datetime, datetime]]:
     """The spans of intensive care that begin in a segment: two, with a pause in which the patient
     is moved, where times of day tell that they are one stay."""
     if part.stay.intensive is None:
@@ -266,8 +270,8 @@ def sources(folder: Path, patients: Sequence[Patient], route: Route, style: Styl
             )
 
 
-def _segments(patient: Patient, chance: random.Random) -> list[_Segment]:
-    made = list[_Segment]()
+def segments_of(patient: Patient, chance: random.Random) -> list[Segment]:
+    made = list[Segment]()
     for stay in patient.stays:
         starts, stops = (stay.start, *stay.moves), (*stay.moves, stay.stop)
         ill = chance.randrange(len(starts))
@@ -276,11 +280,13 @@ def _segments(patient: Patient, chance: random.Random) -> list[_Segment]:
             pause = timedelta(minutes=chance.choice((0, 0, 20)))
             begun = start + pause if k else start
             last = k == len(stay.moves)
-            made.append(_Segment(name, begun, stop, stay, k == 0, last, stay.diabetes and k == ill))
+            made.append(Segment(name, begun, stop, stay, k == 0, last, stay.diabetes and k == ill))
     return made
 
 
-def _told(moment: datetime | None, style: Style, chance: random.Random | None = None) -> str | None:
+def time_text(
+    moment: datetime | None, style: Style, chance: random.Random | None = None
+) -> str | None:
     """A time as a text: of the style "times" with an offset from UTC, any of three; without
     `chance` as the site's clock shows it."""
     if moment is None:
@@ -303,13 +309,13 @@ def _write_fhir(
     made = list[dict[str, Any]]()
     for patient in patients:
         of = {"subject": {"reference": f"Patient/{patient.number}"}}
-        about: dict[str, Any] = {"birthDate": str(patient.born), "gender": "female"}
+        about: dict[str, Any] = {"birthDate": str(patient.born), "gender": patient.sex or "other"}
         if patient.death:
-            about["deceasedDateTime"] = _told(patient.death, style, chance)
+            about["deceasedDateTime"] = time_text(patient.death, style, chance)
         if patient.undated:
             about["deceasedBoolean"] = True
         made.append({"resourceType": "Patient", "id": str(patient.number), **about})
-        segments = _segments(patient, chance)
+        segments = segments_of(patient, chance)
         for stay in patient.stays:
             parts = [segment for segment in segments if segment.stay is stay]
             nested = len(parts) > 1 and chance.random() < 0.5
@@ -319,13 +325,17 @@ def _write_fhir(
                     links["partOf"] = {"reference": f"Encounter/{parts[k - 1].name}"}
                 hospital = _hospitalization(part, style)
                 period = _period(part.start, part.stop, style, chance)
-                places = [
+                places: list[dict[str, Any]] = [
                     {
                         "location": {"reference": "Location/icu"},
                         "period": _period(*span, style, chance),
                     }
-                    for span in _intensive(part, style)
+                    for span in intensive_spans(part, style)
                 ]
+                if chance.random() < 0.3:  # a bed that was only kept free
+                    kept = {"status": chance.choice(("planned", "reserved"))}
+                    where_to = {"location": {"reference": "Location/icu"}, "period": period}
+                    places.append(where_to | kept)
                 where = {"location": places} if places else {}
                 made.append(_encounter(part.name, period, of | links | hospital | where))
                 if part.diabetes:
@@ -338,7 +348,8 @@ def _write_fhir(
             for k, moment in enumerate(moments):
                 period = _period(moment, moment + timedelta(days=2), style, chance)
                 name = 1000 * patient.number + 900 + k + 50 * (status == "planned")
-                made.append(_encounter(name, period, of | {"status": status}))
+                wrong = chance.choice((status, "entered-in-error"))
+                made.append(_encounter(name, period, of | {"status": wrong}))
         for k, moment in enumerate(patient.contacts):
             period = _period(moment, moment + timedelta(minutes=30), style, chance)
             seen = of | {"status": "finished", "class": {"code": "AMB"}}
@@ -360,11 +371,11 @@ def _encounter(name: int, period: dict[str, Any], more: dict[str, Any]) -> dict[
 def _period(
     start: datetime, stop: datetime | None, style: Style, chance: random.Random
 ) -> dict[str, Any]:
-    end = {"end": _told(stop, style, chance)} if stop else {}
-    return {"start": _told(start, style, chance)} | end
+    end = {"end": time_text(stop, style, chance)} if stop else {}
+    return {"start": time_text(start, style, chance)} | end
 
 
-def _hospitalization(part: _Segment, style: Style) -> dict[str, Any]:
+def _hospitalization(part: Segment, style: Style) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if part.last and part.stay.left:
         code = {"home": "home", "dead": "exp"}[part.stay.left]
@@ -381,25 +392,27 @@ def _write_omop(
     write_omop(folder, [])
     release = {"cdm_source_name": "x", "cdm_version": "v5.4", "source_release_date": str(RELEASED)}
     (folder / "cdm_source.csv").write_text(f"{','.join(release)}\n{','.join(release.values())}\n")
-    _append(
+    append_rows(
         folder / "concept.csv",
         [{"concept_id": 5, "vocabulary_id": _DIABETES[0], "concept_code": _DIABETES[1]}],
     )
     for patient in patients:
         born, person = patient.born, {"person_id": patient.number}
         about = {"year_of_birth": born.year, "month_of_birth": born.month, "day_of_birth": born.day}
-        _append(folder / "person.csv", [person | about | {"gender_concept_id": 8532}])
+        append_rows(
+            folder / "person.csv", [person | about | {"gender_concept_id": GENDERS[patient.sex]}]
+        )
         if patient.death:
-            day, time = _columns("death", patient.death, style)
-            _append(folder / "death.csv", [person | day | time])
+            day, time = date_columns("death", patient.death, style)
+            append_rows(folder / "death.csv", [person | day | time])
         if patient.undated:
-            _append(folder / "death.csv", [person])
+            append_rows(folder / "death.csv", [person])
         visits, conditions = [], []
         details = list[dict[str, Any]]()
-        for part in _segments(patient, chance):
+        for part in segments_of(patient, chance):
             visit = person | {"visit_occurrence_id": part.name, "visit_concept_id": 9201}
             for name, moment in (("visit_start", part.start), ("visit_end", part.stop)):
-                for cell in _columns(name, moment, style) if moment else ():
+                for cell in date_columns(name, moment, style) if moment else ():
                     visit |= cell
             visit["discharged_to_concept_id"] = 0
             if part.last and part.stay.left:
@@ -409,12 +422,12 @@ def _write_omop(
             if not part.first and style != "times":
                 visit["admitted_from_concept_id"] = 9201
             visits.append(visit)
-            for span in _intensive(part, style):
+            for span in intensive_spans(part, style):
                 detail = person | {"visit_occurrence_id": part.name}
                 detail |= {"visit_detail_id": 10 * part.name + len(details)}
                 detail |= {"visit_detail_concept_id": 32037}
                 for name, moment in zip(("start", "end"), span, strict=True):
-                    for cell in _columns(f"visit_detail_{name}", moment, style):
+                    for cell in date_columns(f"visit_detail_{name}", moment, style):
                         detail |= cell
                 details.append(detail)
             if part.diabetes:
@@ -432,27 +445,29 @@ def _write_omop(
             visit = person | {"visit_occurrence_id": 1000 * patient.number + 900 + k}
             visit |= {"visit_concept_id": 9201}
             for name in ("visit_start", "visit_end"):
-                for cell in _columns(name, moment, style):
+                for cell in date_columns(name, moment, style):
                     visit |= cell
             visits.append(visit)
         for k, moment in enumerate(patient.contacts):
             visit = person | {"visit_occurrence_id": 1000 * patient.number + 800 + k}
             visit |= {"visit_concept_id": 9202}
             for name in ("visit_start", "visit_end"):
-                for cell in _columns(name, moment, style):
+                for cell in date_columns(name, moment, style):
                     visit |= cell
             visits.append(visit)
-        _append(folder / "visit_occurrence.csv", visits)
-        _append(folder / "condition_occurrence.csv", conditions)
-        _append(folder / "visit_detail.csv", details)
+        append_rows(folder / "visit_occurrence.csv", visits)
+        append_rows(folder / "condition_occurrence.csv", conditions)
+        append_rows(folder / "visit_detail.csv", details)
 
 
-def _columns(name: str, moment: datetime, style: Style) -> tuple[dict[str, Any], dict[str, Any]]:
-    time = "" if style == "days" else _told(moment, style)
+def date_columns(
+    name: str, moment: datetime, style: Style
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    time = "" if style == "days" else time_text(moment, style)
     return {f"{name}_date": str(moment.date())}, {f"{name}_datetime": time}
 
 
-def _append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open(newline="") as file:
         names = next(csv.reader(file))
     with path.open("a", newline="") as file:
@@ -465,42 +480,42 @@ def _write_csv(
     with_offsets = chance if style == "times" and chance.random() < 0.5 else None
     people, encounters = [], list[dict[str, Any]]()
     for patient in patients:
-        death = _told(patient.death, style, with_offsets)
+        death = time_text(patient.death, style, with_offsets)
         about = {"number": patient.number, "born": str(patient.born), "died": death}
         people.append(about | {"dead": int(patient.undated or death is not None)})
-        for part in _segments(patient, chance):
+        for part in segments_of(patient, chance):
             encounters.append(
                 {
                     "number": patient.number,
                     "encounter": part.name,
                     "status": "done",
                     "kind": "inpatient",
-                    "start": _told(part.start, style, with_offsets),
-                    "stop": _told(part.stop, style, with_offsets),
+                    "start": time_text(part.start, style, with_offsets),
+                    "stop": time_text(part.stop, style, with_offsets),
                     "left_to": part.stay.left if part.last else None,
                     "came_from": None if part.first or style == "times" else "hospital",
                     "urgent": int(part.stay.urgent and part.first),
                     "diabetes": int(part.diabetes),
                 }
             )
-            for start, stop in _intensive(part, style):
+            for start, stop in intensive_spans(part, style):
                 encounters.append(
                     {
                         "number": patient.number,
                         "encounter": part.name,
                         "status": "done",
                         "kind": "icu",
-                        "start": _told(start, style, with_offsets),
-                        "stop": _told(stop, style, with_offsets),
+                        "start": time_text(start, style, with_offsets),
+                        "stop": time_text(stop, style, with_offsets),
                     }
                 )
         for status, moments in (("booked", patient.bookings), ("cancelled", patient.cancelled)):
             for moment in moments:
-                told = _told(moment, style, with_offsets)
+                told = time_text(moment, style, with_offsets)
                 of = {"number": patient.number, "encounter": -len(encounters), "status": status}
                 encounters.append(of | {"kind": "inpatient", "start": told, "stop": told})
         for moment in patient.contacts:
-            told = _told(moment, style, with_offsets)
+            told = time_text(moment, style, with_offsets)
             of = {"number": patient.number, "encounter": -len(encounters), "status": "done"}
             encounters.append(of | {"kind": "outpatient", "start": told, "stop": told})
     for name, rows in (("persons", people), ("encounters", encounters)):

@@ -1,7 +1,8 @@
 -- Hospital stays, results, medicines and procedures of every patient, out of four tables:
--- `patients` (patient, sex: female or male, birth, death), `stays` (patient, kind: inpatient or icu,
--- started, ended, died: 1 where the patient left dead), `results` (patient, taken, system, code,
--- value, unit) and `events` (patient, happened, kind: medicine, procedure or diagnosis, system, code).
+-- `patients` (patient, sex: female or male, birth, death: a time, a day, a month or a year, or yes),
+-- `stays` (patient, kind: inpatient or icu, started, ended, died: 1 where the patient left dead),
+-- `results` (patient, taken, system, code, value, unit) and `events` (patient, happened, kind:
+-- medicine, procedure or diagnosis, system, code).
 -- Where only the day of some times is known, declare their column as text (formats: {events: {types:
 -- {happened: text}}}): otherwise such a day is its midnight.
 WITH RECURSIVE people AS (
@@ -16,13 +17,15 @@ segment AS (
     CAST(NULL AS BIGINT) AS part_of, lower(kind) AS kind, earliest_day(started) AS started_earliest,
     latest_day(started) AS started_latest, instant(started) AS started_at,
     calendar_day(ended) AS ended_on, instant(ended) AS ended_at,
-    coalesce(CAST(died AS VARCHAR) IN ('1', 'true'), false) AS left_dead,
-    CAST(died AS VARCHAR) IN ('0', 'false') AS left_alive, false AS hospice,
+    coalesce(lower(CAST(died AS VARCHAR)) IN ('1', '1.0', 'true'), false) AS left_dead,
+    lower(CAST(died AS VARCHAR)) IN ('0', '0.0', 'false') AS left_alive, false AS hospice,
     CAST(NULL AS VARCHAR) AS admission_type, CAST(NULL AS VARCHAR) AS admission_source,
     CAST(NULL AS VARCHAR) AS discharged_to
   FROM stays
 ),
-covered AS (SELECT max(greatest(started_earliest, ended_on)) AS until FROM segment),
+covered AS (  -- the last day of which the tables tell; later ones are bookings
+  SELECT least(max(greatest(started_earliest, ended_on)), current_date) AS until FROM segment
+),
 coding AS (
   SELECT system, code, CAST(NULL AS VARCHAR) AS display, count(*) AS times
   FROM (SELECT system, CAST(code AS VARCHAR) AS code FROM results
@@ -45,7 +48,8 @@ happening AS (
 ),
 arrested AS (
   SELECT h.patient,
-    coalesce(instant(h.happened), CAST(calendar_day(h.happened) AS TIMESTAMPTZ)) AS at_time
+    coalesce(instant(h.happened), CAST(earliest_day(h.happened) AS TIMESTAMPTZ)) AS earliest,
+    coalesce(instant(h.happened), CAST(latest_day(h.happened) + 1 AS TIMESTAMPTZ)) AS latest
   FROM happening h JOIN meaning m USING (code_id) WHERE m.name = 'cardiac_arrest'
 ),
 event AS (

@@ -38,5 +38,6 @@ hospital_segment AS (
   FROM moment e
 ),
 covered AS (  -- the last day of which the export tells
-  SELECT max(greatest(started_earliest, ended_on)) AS until FROM hospital_segment
+  SELECT least(max(greatest(started_earliest, ended_on)), current_date) AS until
+  FROM hospital_segment
 ),

@@ -14,16 +14,19 @@ coding AS (
 ),
 -- include fhir/meaning.sql
 -- include fhir/intensive.sql
-observed AS (  -- a result once, however many codings it has; of a day without a time, known after it
+observed AS (  -- a result once, however many codings it has; known after its period, or after its
+  -- day where it has no time
   SELECT o.patient, m.name, m.display, o.value, coalesce(o.code_of_unit, o.unit) AS unit,
-    coalesce(instant(o.at_time), CAST(calendar_day(o.at_time) + 1 AS TIMESTAMPTZ)) AS at_time
-  FROM observation o JOIN meaning m ON m.code_id = o.system || ' ' || o.code
+    coalesce(instant(o.known), CAST(calendar_day(o.known) + 1 AS TIMESTAMPTZ)) AS at_time
+  FROM (SELECT *, coalesce(until, at_time) AS known FROM observation) o
+  JOIN meaning m ON m.code_id = o.system || ' ' || o.code
   WHERE o.value IS NOT NULL
   QUALIFY row_number() OVER (PARTITION BY o.id, m.name, o.value ORDER BY m.display) = 1
 ),
 arrested AS (
-  SELECT c.patient, coalesce(instant(c.at_time), CAST(calendar_day(c.at_time) AS TIMESTAMPTZ))
-    AS at_time
+  SELECT c.patient,
+    coalesce(instant(c.at_time), CAST(earliest_day(c.at_time) AS TIMESTAMPTZ)) AS earliest,
+    coalesce(instant(c.at_time), CAST(latest_day(c.at_time) + 1 AS TIMESTAMPTZ)) AS latest
   FROM (SELECT patient, system, code, at_time FROM condition
     UNION ALL SELECT patient, system, code, at_time FROM treatment) c
   JOIN meaning m ON m.code_id = c.system || ' ' || c.code

@@ -26,14 +26,16 @@ outpatient_visit AS (
   SELECT 9202 AS concept_id
   UNION SELECT descendant_concept_id FROM concept_ancestor WHERE ancestor_concept_id = 9202
 ),
+-- include omop/released.sql
 seen AS (
   SELECT person_id, visit_start_date AS day, visit_start_datetime AS moment,
     coalesce(visit_occurrence_id IN (SELECT visit FROM absent WHERE visit IS NOT NULL)
       OR visit_concept_id IN (FROM absence) OR visit_source_concept_id IN (FROM absence), false)
       AS missed
-  FROM visit_occurrence
-  WHERE visit_concept_id IN (FROM outpatient_visit) OR visit_concept_id IN (FROM absence)
-    OR visit_source_concept_id IN (FROM absence)
+  FROM visit_occurrence, released
+  WHERE coalesce(visit_start_date <= released.day, true) AND (
+    visit_concept_id IN (FROM outpatient_visit) OR visit_concept_id IN (FROM absence)
+    OR visit_source_concept_id IN (FROM absence))
   UNION ALL
   SELECT person_id, day, moment, true FROM absent
   WHERE visit IS NULL OR visit NOT IN (SELECT visit_occurrence_id FROM visit_occurrence)

@@ -10,14 +10,12 @@ people AS (
     FROM death GROUP BY person_id
   ) d ON d.person_id = p.person_id
 ),
-released AS (  -- until when the records were extracted, where the site says so
-  SELECT max(source_release_date) AS day FROM cdm_source
-),
+-- include omop/released.sql
 inpatient_visit AS (
   SELECT 9201 AS concept_id UNION SELECT 262
   UNION SELECT descendant_concept_id FROM concept_ancestor WHERE ancestor_concept_id IN (9201, 262)
 ),
-hospital_segment AS (  -- 32220: still a patient, whose end is the release; later ones are bookings
+hospital_segment AS (  -- 32220: still a patient, whose end is the release
   SELECT v.visit_occurrence_id AS visit, CAST(v.person_id AS VARCHAR) AS patient,
     CAST(NULL AS BIGINT) AS part_of,
     CASE WHEN v.visit_concept_id IN (FROM inpatient_visit) THEN 'inpatient'
@@ -55,6 +53,7 @@ hospital_segment AS (  -- 32220: still a patient, whose end is the release; late
   WHERE coalesce(v.visit_start_date <= released.day, true)
 ),
 covered AS (  -- the last day of which the tables tell
-  SELECT coalesce((SELECT day FROM released), max(greatest(started_earliest, ended_on))) AS until
-  FROM hospital_segment
+  SELECT least(coalesce(any_value(released.stated), max(greatest(started_earliest, ended_on))),
+    current_date) AS until
+  FROM released LEFT JOIN hospital_segment ON true
 ),

@@ -23,13 +23,16 @@ observed AS (  -- of a day without a time: known after it
 arrested AS (
   SELECT CAST(c.person_id AS VARCHAR) AS patient,
     coalesce(instant(c.condition_start_datetime), CAST(c.condition_start_date AS TIMESTAMPTZ))
-      AS at_time
+      AS earliest,
+    coalesce(instant(c.condition_start_datetime), CAST(c.condition_start_date + 1 AS TIMESTAMPTZ))
+      AS latest
   FROM condition_occurrence c
   JOIN meaning n ON n.code_id IN (c.condition_concept_id, c.condition_source_concept_id)
   WHERE n.name = 'cardiac_arrest'
   UNION ALL
   SELECT CAST(p.person_id AS VARCHAR),
-    coalesce(instant(p.procedure_datetime), CAST(p.procedure_date AS TIMESTAMPTZ))
+    coalesce(instant(p.procedure_datetime), CAST(p.procedure_date AS TIMESTAMPTZ)),
+    coalesce(instant(p.procedure_datetime), CAST(p.procedure_date + 1 AS TIMESTAMPTZ))
   FROM procedure_occurrence p JOIN meaning n ON n.code_id = p.procedure_concept_id
   WHERE n.name = 'cardiac_arrest'
 ),

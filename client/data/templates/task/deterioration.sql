@@ -1,5 +1,7 @@
 -- deterioration: every 12 hours of a stay on a ward, from the 12th: what was known by then, and
 -- whether the patient died, went to intensive care or had a cardiac arrest in the 24 hours after.
+-- Of each of these, what is known is between when and when it was: of a day without a time, between
+-- its midnights.
 wanted (name, feature, unit, factor, hours) AS (
   VALUES
     ('heart_rate', 'heart_rate', '/min', 1.0, 24),
@@ -25,39 +27,56 @@ wanted (name, feature, unit, factor, hours) AS (
 ),
 recalled (kind, hours) AS (VALUES ('medicine', 48), ('procedure', 48)),
 ward AS (  -- of adults; without times of day, from the first midnight to the last
-  SELECT s.stay, s.patient, p.sex, s.died,
+  SELECT s.stay, s.patient, p.sex, s.died, s.ended_on, s.ended_at,
     CAST(date_sub('year', p.birth, s.started_earliest) AS DOUBLE) AS age,
     coalesce(s.started_at, CAST(s.started_earliest AS TIMESTAMPTZ)) AS start,
     coalesce(s.ended_at, CAST(s.ended_on + 1 AS TIMESTAMPTZ)) AS stop,
-    coalesce(p.death_at, CASE WHEN s.died THEN stop END,
-      CAST(p.death_earliest AS TIMESTAMPTZ)) AS death,
     coalesce(p.dead, false) AND p.death_latest IS NULL AND s.died IS DISTINCT FROM true
-      AS dead_undated
+      AS dead_undated,
+    p.death_at, CAST(p.death_earliest AS TIMESTAMPTZ) AS death_earliest,
+    CAST(p.death_latest + 1 AS TIMESTAMPTZ) AS death_latest,
+    s.died AND coalesce(p.death_latest >= s.ended_on, s.ended_on IS NOT NULL) AS died_at_end
   FROM stays s JOIN people p USING (patient)
   WHERE s.kind = 'inpatient' AND s.dated AND date_sub('year', p.birth, s.started_earliest) >= 18
 ),
 happened AS (
-  SELECT patient, coalesce(started_at, CAST(started_earliest AS TIMESTAMPTZ)) AS at_time
-  FROM stays WHERE kind = 'icu' AND dated
-  UNION ALL SELECT patient, at_time FROM arrested
+  SELECT stay, CASE
+      WHEN death_at IS NOT NULL THEN greatest(death_at, start)
+      WHEN died_at_end THEN coalesce(ended_at, CAST(ended_on AS TIMESTAMPTZ))
+      WHEN died THEN greatest(death_earliest, start)
+      ELSE greatest(death_earliest, start, stop) END AS earliest,  -- was there until it ended
+    coalesce(death_at, CASE WHEN died_at_end THEN stop ELSE death_latest END) AS latest
+  FROM ward
+  UNION ALL
+  SELECT w.stay, greatest(coalesce(i.started_at, CAST(i.started_earliest AS TIMESTAMPTZ)), w.start),
+    greatest(coalesce(i.started_at, CAST(i.started_earliest + 1 AS TIMESTAMPTZ)), w.start)
+  FROM ward w JOIN stays i ON i.patient = w.patient AND i.kind = 'icu' AND i.dated AND (
+    coalesce(i.started_at, CAST(i.started_earliest AS TIMESTAMPTZ)) >= w.start
+    OR coalesce(i.ended_at, CAST(i.ended_on AS TIMESTAMPTZ)) > w.start)  -- there from the first
+  UNION ALL
+  SELECT w.stay, a.earliest, a.latest FROM ward w JOIN arrested a USING (patient)
 ),
 onset AS (  -- the first of the three, once the stay has begun
-  SELECT w.stay, least(min(h.at_time), any_value(w.death)) AS at_time
-  FROM ward w LEFT JOIN happened h ON h.patient = w.patient AND h.at_time >= w.start
+  SELECT w.stay, min(h.earliest) AS onset_earliest, min(h.latest) AS onset_latest
+  FROM ward w LEFT JOIN happened h ON h.stay = w.stay AND h.earliest >= w.start
+    AND h.latest IS NOT NULL
   GROUP BY w.stay
 ),
-landmark AS (  -- two weeks of them at most; none after the end, or the first of the three
+landmark AS (  -- two weeks of them at most; none after the end, or what may be the first of the three
   SELECT w.stay || ' ' || k AS landmark, w.*, CAST(12 * k AS DOUBLE) AS hours_in,
-    w.start + to_hours(12 * k) AS at, o.at_time AS onset
+    w.start + to_hours(12 * k) AS at, o.onset_earliest, o.onset_latest
   FROM ward w JOIN onset o USING (stay), covered, range(1, 29) AS step (k)
   WHERE w.start + to_hours(12 * k)
-    < least(coalesce(w.stop, CAST(covered.until + 1 AS TIMESTAMPTZ)), o.at_time)
+      < least(w.stop, CAST(covered.until + 1 AS TIMESTAMPTZ), o.onset_latest)
+    AND coalesce(w.start + to_hours(12 * k) <= o.onset_earliest, true)
 ),
 -- include window.sql
 -- include sequence.sql
-outcome AS (  -- unknown where records end before the 24 hours do, or a death has no date
+outcome AS (  -- unknown where records end before the 24 hours do, or a death has no date, or the
+  -- first of the three was that day or the next, and no source tells when
   SELECT l.landmark, CASE
-      WHEN l.onset <= l.at + INTERVAL 24 HOUR THEN 1.0
+      WHEN l.onset_latest <= l.at + INTERVAL 24 HOUR THEN 1.0
+      WHEN l.onset_earliest < l.at + INTERVAL 24 HOUR THEN NULL
       WHEN l.at + INTERVAL 24 HOUR > CAST(covered.until + 1 AS TIMESTAMPTZ) THEN NULL
       WHEN (l.died IS NULL OR l.dead_undated)
         AND coalesce(l.at + INTERVAL 24 HOUR > l.stop, true) THEN NULL

@@ -166,6 +166,21 @@ def test_appointments_and_their_past(tmp_path: Path, kind: str, seed: int) -> No
     assert set(table["sex"]) == {"female"}
 
 
+@pytest.mark.parametrize("release", ["2020-06-30", ""])
+def test_a_visit_to_come_is_no_appointment_that_was_kept(tmp_path: Path, release: str) -> None:
+    """By the release of the CDM, or by today where it states none."""
+    after = datetime(2020, 7, 1, 9) if release else datetime(2099, 1, 1, 9)
+    made: list[Appointment] = [
+        ("1", datetime(2020, 6, 29, 9), None, "noshow"),
+        ("1", datetime(2020, 6, 30, 9), None, "fulfilled"),
+        ("1", after, None, "fulfilled"),
+    ]
+    sources = _cdm(tmp_path, ["1"], made)
+    (tmp_path / "cdm_source.csv").write_text(f"cdm_version,source_release_date\nv5.4,{release}\n")
+    table = read(sources, templates.view("template:omop", "no_show"), time_zone="UTC")
+    assert [str(day)[:10] for day in table["day"]] == ["2020-06-29", "2020-06-30"]
+
+
 def test_a_cdm_that_names_no_missed_appointment_is_no_cohort_of_patients_who_always_come(
     tmp_path: Path,
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +244,23 @@ def test_the_release_says_until_when_records_go(
     edit = Edit("cdm_source", 0, {"source_release_date": release})
     seen = read_omop(tmp_path, omop(_ILL, booked), "readmission", [edit])
     assert seen.of("readmitted") == {"readmitted": again}
+
+
+def test_no_record_says_that_records_go_on_beyond_today(tmp_path: Path) -> None:
+    """A year that was mistyped, or a booking of a CDM that states no release."""
+    mistyped = encounter("2", "q", "2099-01-01", "2099-01-02")
+    resources = [r for r in index(mistyped, patient("q")) if r.get("id") not in ("z", "ez")]
+    today = f"{date.today()}T00:30:00Z"
+    resources.append(encounter("3", "q", today, None, kind="AMB"))
+    since = date.today() - timedelta(days=8)
+    moved = json.loads(json.dumps(resources).replace("2020-01-14T", f"{since}T"))
+    moved = json.loads(json.dumps(moved).replace("2020-01-10T", f"{since - timedelta(days=4)}T"))
+    assert readmitted(tmp_path, moved) == (None, 4.0)
+    booked = Visit("inpatient", "2099-02-20T09:00:00", "2099-02-22T09:00:00")
+    ill = Visit(**{**vars(_ILL), "start": f"{since - timedelta(days=4)}T09:00:00",
+                   "stop": f"{since}T09:00:00"})  # fmt: skip
+    seen = read_omop(tmp_path, omop(ill, booked), "readmission")
+    assert seen.of("readmitted") == {"readmitted": None}
 
 
 def test_a_visit_that_goes_on_with_another_is_one_stay(tmp_path: Path) -> None:
