@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+import pytest
 from flwr.proto.message_pb2 import ObjectTree
 
 from server.transport.object_store import ObjectStore
@@ -56,7 +57,10 @@ def test_a_body_stays_for_the_message_that_is_being_registered() -> None:
         return Node("body", (Node("chunk 1"), Node("chunk 2", looked_at=looked_at)))
 
     registered(store, Node("first", (body(),)))
-    registered(store, Node("second", (body(first_is_confirmed),)))
+    try:
+        registered(store, Node("second", (body(first_is_confirmed),)))
+    except KeyError:
+        pytest.fail("A part that was there when it was looked for was deleted under the message.")
     deleting.join()
     assert named("first") not in store
     (kept,) = store.get_object_tree(named("second")).children
