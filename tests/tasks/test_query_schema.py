@@ -18,7 +18,7 @@ from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.query import Bins, Categories, Cells, Mean, Query
 from tasks.query_schema import check, columns, records_schema
-from tasks.schema import PATIENT, Column, Image, Schema
+from tasks.schema import PATIENT, Column, Image, Schema, Table
 
 AGE = Column("age", "age", unit="a", low=0, high=100)
 
@@ -71,8 +71,8 @@ def test_a_mask_and_no_label_are_no_column() -> None:
 def test_every_class_and_every_number_of_a_label_is_counted() -> None:
     """A label of ten classes was once taken for 0 or 1: sites refused their own data."""
     values = np.array([0.0, 3.0, 9.0, 9.0, np.nan])
-    table = {PATIENT: np.array(list("pqrst"), dtype=object), "outcome": values}
-    table["age"] = np.zeros(5)
+    names = np.array(list("pqrst"), dtype=object)
+    table: Table = {PATIENT: names, "outcome": values, "age": np.zeros(5)}
     digit = Categories(column="outcome", categories=categories(10))
     query = Query(statistics=(Cells(name="digits", axes=(digit,)),))
     schema = asked(Multiclass(classes=10))

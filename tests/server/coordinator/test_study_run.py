@@ -11,7 +11,7 @@ from server.coordinator.study_run import unexpected
 
 def test_an_unexpected_error_says_where_and_nothing_of_its_text() -> None:
     with pytest.raises(KeyError) as raised:
-        {}["Doe, Jane"]
+        dict[str, int]()["Doe, Jane"]
     said = unexpected(raised.value)
     assert said.code is Code.INTERNAL
     assert "KeyError at test_study_run.py:" in said.message
