@@ -110,7 +110,7 @@ def _values(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 
 def _containers(values: Iterable[Any]) -> list[dict[str, Any] | list[Any]]:
-    return [value for value in values if isinstance(value, dict | list)]
+    return [value for value in values if isinstance(value, (dict, list))]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Across the wire go the code and the kind of an error, never its text: a text may
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Collection
 from enum import StrEnum
 from functools import partial
@@ -112,6 +113,14 @@ def unknown_name(
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
     return WardroundError(code, message, remedy=f"{hint}{listed}: {', '.join(known)}.")
+
+
+def raised_at(error: BaseException) -> str:
+    """An error's type and the lines that it came through, the last one first; not its text, which
+    may quote data."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    places = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
+    return f"{type(error).__name__} at {places}" if places else type(error).__name__
 
 
 def unwritable(path: Path, error: OSError) -> WardroundError:

@@ -1,6 +1,6 @@
 """Checks of a query against a task's schema, by both sides, before any data is touched.
 
-For a query the label is one of the columns, or two: a time and whether the event came then.
+For a query what the label is made of are columns beside the others (`records_schema`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,14 @@ from dataclasses import replace
 from typing import assert_never
 
 from protocol.errors import Code, WardroundError, unknown_name
+from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.kinds import OutcomeKind
+from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
+from protocol.outcomes.regression import Regression
+from protocol.outcomes.segmentation import Segmentation
 from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.condition import Comparison, IsMissing, IsOneOf, Leaf, leaves
 from protocol.study.query import (
@@ -30,13 +37,8 @@ OTHER = "other"
 
 
 def columns(schema: Schema) -> dict[str, Column]:
-    """By name: the schema's columns, and its label, where it is one column, as the categories
-    0 and 1."""
-    columns = schema.columns
-    if schema.label and not schema.labels:
-        label = Column(schema.label, schema.label_meaning, "category", categories=("0", "1"))
-        columns = (*columns, label)
-    return {column.name: column for column in columns}
+    """By name."""
+    return {column.name: column for column in schema.columns}
 
 
 def categories(column: Column) -> tuple[str, ...]:
@@ -57,17 +59,38 @@ def scored_schema(schema: Schema, outcome: OutcomeKind) -> Schema:
 
 
 def records_schema(schema: Schema, outcome: OutcomeKind) -> Schema:
-    """The schema of a task's records as a query reads them. The time and the event of a label are
-    columns beside the others: a number of the range that the task learns, and the categories 0 and
-    1."""
-    if not isinstance(outcome, TimeToEvent):
-        return schema
-    (time, event), meaning = schema.labels, schema.label_meaning
-    followed = (
-        Column(time, meaning, low=0, high=outcome.ends[-1]),
-        Column(event, f"{schema.label}: whether it came", "category", categories=("0", "1")),
-    )
-    return replace(schema, columns=(*schema.columns, *followed), label="", labels=())
+    """The schema of a task's records as a query reads them: beside the other columns stand those
+    that the label is made of, as the kind of outcome says. None where that is a mask."""
+    learned = _label_columns(schema, outcome) if schema.label else ()
+    return replace(schema, columns=(*schema.columns, *learned), label="", labels=(), masked="")
+
+
+def _label_columns(schema: Schema, outcome: OutcomeKind) -> tuple[Column, ...]:
+    """Categories are the numbers from 0 on; of numbers the range is the one that the task learns,
+    whose ends stand for what is beyond."""
+    names, meaning = schema.label_columns, schema.label_meaning
+
+    def classes(name: str, number: int) -> Column:
+        return Column(name, meaning, "category", categories=tuple(map(str, range(number))))
+
+    match outcome:
+        case Binary():
+            return (classes(names[0], 2),)
+        case Multiclass() | Ordinal():
+            return (classes(names[0], outcome.number),)
+        case MultiLabel():
+            return tuple(classes(name, 2) for name in names)
+        case Regression():
+            return (Column(names[0], meaning, low=outcome.low, high=outcome.high),)
+        case EventCount():
+            return (Column(names[0], meaning, low=0, high=outcome.most),)
+        case TimeToEvent():
+            time, event = names
+            came = replace(classes(event, 2), meaning=f"{schema.label}: whether it came")
+            return Column(time, meaning, low=0, high=outcome.ends[-1]), came
+        case Segmentation():
+            return ()
+    assert_never(outcome)
 
 
 def asked_schema(query: Query, schema: Schema, outcome: OutcomeKind) -> Schema:

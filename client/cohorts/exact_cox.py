@@ -138,10 +138,12 @@ def _fit(
 def _pairs(of: _Stratum, intervals: int) -> tuple[float, float]:
     """Whoever departs in the interval of another's event is followed beyond it."""
     risk, right, pairs = np.round(of.predictor, _TIE_DIGITS), 0.0, 0
+    order = np.argsort(risk)
+    risk, place, happened = risk[order], of.place[order], of.happened[order]
     for interval in range(intervals):
-        dying = risk[of.happened & (of.place == interval)]
-        later = (of.place > interval) | ((of.place == interval) & ~of.happened)
-        beyond = np.sort(risk[later])
+        dying = risk[happened & (place == interval)]
+        later = (place > interval) | ((place == interval) & ~happened)
+        beyond = risk[later]  # in order, as all are
         below = np.searchsorted(beyond, dying, side="left")
         right += float((below + np.searchsorted(beyond, dying, side="right")).sum()) / 2
         pairs += len(dying) * len(beyond)

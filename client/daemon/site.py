@@ -14,11 +14,9 @@ from __future__ import annotations
 import functools
 import os
 import threading
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol, cast
 from weakref import WeakValueDictionary
 
@@ -39,7 +37,7 @@ from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from client.training.self_check import check_task, invented_features
 from protocol.document import digest
-from protocol.errors import Code, WardroundError
+from protocol.errors import Code, WardroundError, raised_at
 from protocol.exact.transcript import Past, context_of, replay, sign_share
 from protocol.extras import explained
 from protocol.identity import Identity
@@ -271,7 +269,9 @@ class Site:
         if isinstance(error, ImportError):
             error = explained(error) or error
         if not isinstance(error, WardroundError):
-            unexpected = WardroundError(Code.INTERNAL, _without_text(error))
+            unexpected = WardroundError(
+                Code.INTERNAL, f"An unexpected error was raised: {raised_at(error)}."
+            )
             unexpected.__cause__ = error
             error = unexpected
         self._governance.refused(study, error)
@@ -603,13 +603,6 @@ class Site:
     ) -> Frame:
         self._governance.answered(answer, frame, again=again)
         return frame
-
-
-def _without_text(error: Exception) -> str:
-    """Says what was raised and where, but not the error's text, which may quote data."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames[-4:]))
-    return f"An unexpected {type(error).__name__} was raised at {places}."
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,10 @@ class CertifiedSum:
     def add(self, gradients: Sequence[LayerGradient], patients: int) -> None:
         """The first `patients` rows of a block. A patient whose gradient is not finite counts as
         zero."""
-        norms = sum_of_squares([layer.square_norms() for layer in gradients])
-        amplitudes = sum_of_squares([layer.amplitudes() for layer in gradients])
+        squares = [layer.square_norms() for layer in gradients]
+        terms = [layer.amplitudes() for layer in gradients]
+        norms = sum_of_squares(squares)
+        amplitudes = norms if all(map(is_, terms, squares)) else sum_of_squares(terms)
         bounds = (norms + amplitudes * 4.0**-AMPLITUDE_BITS).sqrt_()
         factors = self._clip_norm / bounds.clamp(min=self._clip_norm)
         if self._part >= self._patients:
@@ -103,5 +106,7 @@ def _add(
     if not math.isfinite(float(norms[rows].sum())):
         present = torch.zeros(len(norms), dtype=torch.bool, device=norms.device)
         present[rows] = norms[rows].isfinite()
+    if present is not None:
+        factors = factors[present]
     for layer in gradients:
         layer.add_to([sums[id(parameter)] for parameter in layer.parameters], factors, present)

@@ -62,9 +62,9 @@ class LayerGradient(Protocol):
 
     def add_to(self, sums: Sequence[Tensor], factors: Tensor, present: Present = None) -> None:
         """Adds factor times gradient of every patient to sums, one for each parameter and shaped
-        as it; factors (n,) and sums in float64.
+        as it; sums in float64.
 
-        present: the rows that count, whatever the others hold.
+        present: the rows that count, whatever the others hold. factors: float64, of these rows.
         """
         ...
 
@@ -100,7 +100,7 @@ class Rows:
     def add_to(self, sums: Sequence[Tensor], factors: Tensor, present: Present = None) -> None:
         values = self.values
         if present is not None:
-            factors, values = factors[present], [value[present] for value in values]
+            values = [value[present] for value in values]
         columns = max(1, _BLOCK // max(1, len(factors)))
         for total, value in zip(sums, values, strict=True):
             parts = zip(
@@ -235,7 +235,7 @@ class Contraction:
         return self.materialised().values
 
     def add_to(self, sums: Sequence[Tensor], factors: Tensor, present: Present = None) -> None:
-        a, g = _weighted(factors, present, self.a, self.g.double())
+        a, g = _weighted(factors, present, self.a, self.g)
         weight = sums[0].view(g.shape[1], g.shape[2], -1)
         for part in self.parts(len(g)):
             of_outputs = g[part].permute(1, 2, 0, 3).flatten(2)
@@ -273,7 +273,7 @@ class EmbeddingRows:
         return [rows]
 
     def add_to(self, sums: Sequence[Tensor], factors: Tensor, present: Present = None) -> None:
-        index, g = _weighted(factors, present, self.index, self.g.double())
+        index, g = _weighted(factors, present, self.index, self.g)
         sums[0].index_add_(0, index.flatten(), g.flatten(0, 1))
 
 
@@ -289,9 +289,9 @@ def _square_lengths(values: Tensor, dim: int) -> Tensor:
 
 
 def _weighted(factors: Tensor, present: Present, a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """a and factor times g, of the patients who are present."""
+    """a and factor times g in float64, of the patients who are present."""
     if present is not None:
-        a, g, factors = a[present], g[present], factors[present]
+        a, g = a[present], g[present]
     return a, g * factors.view(-1, *(1,) * (g.dim() - 1))
 
 

@@ -35,7 +35,9 @@ MAX_VARIANCE = 2.0**51
 _REACH = 13.0
 _BATCH = 1 << 18
 _SMALL = 64
+_NEAR = 0.4
 _TERMS = 22
+"""Of the series up to _NEAR: what is left out is below _NEAR^44 of its first term, 4e-18."""
 
 
 def skellam(variance: float, count: int, stream: Stream | None = None) -> npt.NDArray[np.int64]:
@@ -95,13 +97,20 @@ def _deviance(x: npt.NDArray[np.float64], rate: float) -> npt.NDArray[np.float64
     with v = (x - rate) / (x + rate), log(x / rate) = 2 atanh(v)."""
     difference = x - rate
     v = difference / (x + rate)
-    near = np.abs(v) < 0.4
+    near = np.abs(v) < _NEAR
     square = np.where(near, v * v, 0.0)
     series = np.zeros_like(x)
-    for power in range(_TERMS, 0, -1):
+    for power in range(_terms(float(square.max(initial=0.0))), 0, -1):
         series = square * (series + 1.0 / (2 * power + 1))
     far = x * np.log(x / rate) - difference
     return np.where(near, difference * v + 2.0 * x * v * series, far)
+
+
+def _terms(square: float) -> int:
+    """As many as leave out no more than _TERMS of them do at _NEAR."""
+    if square < 1e-9:
+        return 2
+    return math.ceil(_TERMS * 2 * math.log(_NEAR) / math.log(square))
 
 
 class _ProbabilityTable(NamedTuple):
@@ -157,5 +166,5 @@ def _stirling(k: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     x = np.maximum(k, _SMALL).astype(np.float64)
     y = 1.0 / (x * x)
     large = (1 / 12 - y * (1 / 360 - y * (1 / 1260 - y * (1 / 1680 - y / 1188)))) / x
-    small = _stirling_table()[np.clip(k, 0, _SMALL - 1)]
+    small = _stirling_table()[k.clip(0, _SMALL - 1)]
     return np.where(k < _SMALL, small, large)

@@ -65,8 +65,9 @@ def add_masks(words: npt.NDArray[W], keys: Sequence[tuple[bytes | bytearray, boo
         for key, positive in keys
     ]
     step = _BLOCK // words.itemsize
-    zeros = memoryview(bytes(_BLOCK))
-    keystream = bytearray(_BLOCK)
+    block = min(_BLOCK, words.nbytes)
+    zeros = memoryview(bytes(block))
+    keystream = bytearray(block)
     mask = np.frombuffer(keystream, dtype=words.dtype)
     for start in range(0, len(words), step):
         part = words[start : start + step]

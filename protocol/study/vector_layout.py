@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -44,29 +45,29 @@ class Sections:
     train: bool
     evaluate: bool
 
-    @property
+    @cached_property
     def update(self) -> slice:
         return slice(0, self.study.released_numbers if self.train else 0)
 
-    @property
+    @cached_property
     def control(self) -> slice:
         start, present = self.update.stop, self.train and uses_control_variates(self.study)
         return slice(start, start + (self.study.model.parameters if present else 0))
 
-    @property
+    @cached_property
     def body(self) -> int:
         """Float32 numbers that a site is sent: the model, the server's control variate, and the
         model to be scored where that is another one."""
         return int(max(self.start.stop, self.scored.stop))
 
-    @property
+    @cached_property
     def start(self) -> slice:
         """Where, in what a site is sent, that stands which its steps begin with: the model, and the
         control variate."""
         control = int(self.control.stop - self.control.start)
         return slice(0, self.study.model.parameters + control)
 
-    @property
+    @cached_property
     def scored(self) -> slice:
         """Where, in what a site is sent, the model stands that is scored: the first one, or behind
         all else the average of iterates, which a study that averages would release then."""
@@ -75,23 +76,23 @@ class Sections:
             return slice(behind, behind + size)
         return slice(0, size)
 
-    @property
+    @cached_property
     def histogram(self) -> slice:
         start = self.control.stop
         return slice(start, start + (histogram_cells(self.study) if self.evaluate else 0))
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Words of the vector, guards not counted."""
         return int(self.histogram.stop)
 
-    @property
+    @cached_property
     def exact(self) -> bool:
         """Whether anything in the vector is released without noise of its own."""
         noised = self.study.privacy.traits.private and self.study.exact is None
         return (self.train and not noised) or (self.evaluate and self.study.evaluation.exact)
 
-    @property
+    @cached_property
     def least_sites(self) -> int:
         """How many sites must add to it: the whole roster where it is exact, and where hospitals
         are told apart by class."""
@@ -99,7 +100,7 @@ class Sections:
         whole = self.exact or bool(apart)
         return len(self.study.roster) if whole else self.study.aggregation.least_sites
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The kind of aggregate, part of the context that masks are bound to."""
         control = self.train and uses_control_variates(self.study)

@@ -23,7 +23,7 @@ import numpy as np
 
 from protocol import durable_files
 from protocol.document import Document
-from protocol.errors import Code, WardroundError
+from protocol.errors import Code, WardroundError, raised_at
 from protocol.housekeeping import reason
 from protocol.identity import Identity
 from protocol.study.states import StudyState
@@ -456,7 +456,8 @@ class StudyRun:
         self._waiting = {}
         self._storage.write(self._farewell.prepare)
         self._append(self.state.become(state).value, **content)
-        self._log(f"study-{state}", code=None if error is None else error.code)
+        keys = {} if error is None else {"code": error.code.value, "why": error.message}
+        self._log(f"study-{state}", **keys)
 
     def _settle(
         self, state: StudyState, error: WardroundError | None, content: dict[str, Any]
@@ -494,7 +495,7 @@ class StudyRun:
 
 
 def unexpected(error: Exception) -> WardroundError:
-    """An error's own code, or its type and never its text, which may quote anything."""
+    """An error's own code, or its type and place and never its text, which may quote anything."""
     if isinstance(error, WardroundError):
         return error
     if isinstance(error, OSError):
@@ -503,8 +504,15 @@ def unexpected(error: Exception) -> WardroundError:
             f"The coordinator cannot store this: {reason(error)}.",
             remedy="Its operator makes room on its disk, or repairs it; then try again.",
         )
+    if isinstance(error, MemoryError):
+        return WardroundError(
+            Code.STATE,
+            "The coordinator has too little memory for this.",
+            remedy="Its operator gives it more, or lets fewer large studies run at once; then "
+            "resume the study.",
+        )
     return WardroundError(
         Code.INTERNAL,
-        f"The coordinator met an unexpected {type(error).__name__}.",
+        f"The coordinator met an unexpected {raised_at(error)}.",
         remedy="Its operator finds the study's folder under state/studies.",
     )

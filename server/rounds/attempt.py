@@ -74,7 +74,8 @@ class Attempt:
     """The coordinator's side of one attempt; `run` carries it out.
 
     timeout: seconds for one answer. comeback: seconds for a site that was lost between its Ready
-    and its share to come back. check_cancelled: is called while one is waited for.
+    and its share to come back. check_cancelled: is called while one is waited for, and where what
+    was received is gone; raises what ends the study.
     """
 
     study: Study
@@ -290,5 +291,8 @@ class Attempt:
             opening.fold(site, received.body)
         except WardroundError:
             return False
+        except LookupError:  # freed while it was read: another thread has ended the exchange
+            self.check_cancelled()
+            raise
         self.traffic.received += len(received.header) + opening.size
         return True

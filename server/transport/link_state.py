@@ -30,7 +30,6 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
 from flwr.supercore.constant import NOOP_FEDERATION_ID, NodeStatus, TaskType
 from flwr.supercore.inflatable.inflatable_object import get_object_id
-from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.superlink.federation import NoOpFederationManager
 
 from protocol.wire.flower_encoding import (
@@ -43,6 +42,7 @@ from protocol.wire.flower_encoding import (
     read_inline_content,
     tree_ids,
 )
+from server.transport.object_store import ObjectStore
 
 Answer = tuple[str, Frame | None]
 Content = bytes | bytearray
@@ -226,7 +226,7 @@ class FleetState(InMemoryLinkState):
 
         `max_body`: bytes that one reply may have.
         """
-        super().__init__(NoOpFederationManager(), InMemoryObjectStore(verify=False))
+        super().__init__(NoOpFederationManager(), ObjectStore())
         # Our own objects are hashed when they are cut; what sites push goes through store_object.
         self._wake = wake
         self._free = free

@@ -20,6 +20,7 @@ from launch.federations.inprocess import SimulatedGovernance, split_of
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.wire.messages import Frame
+from tasks.query_schema import records_schema
 from tasks.schema import Table
 from tests.waiting import HUNG
 
@@ -71,7 +72,9 @@ class OtherHospitals:
             KnownRoster(roster),
             self.governance[name],
             lambda task, study: Cohort.build(task, table, split_of(name), study.evaluation),
-            respondent=lambda task, study: QueryContributor.of(study, task.schema, table),
+            respondent=lambda task, study: QueryContributor.of(
+                study, records_schema(task.schema, task.outcome), table
+            ),
         )
 
     def _serve(self, name: str, connection: FleetConnection) -> None:

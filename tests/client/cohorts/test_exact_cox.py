@@ -110,6 +110,27 @@ def test_pairs_are_counted_within_strata_and_ties_half(seed: int) -> None:
     assert np.array(sums.totals[4:6]) * PAIRS == pytest.approx([right, pairs])
 
 
+def test_equal_risks_are_half_a_pair_though_their_last_bits_differ() -> None:
+    """Risks of .3 and of .1 + .2, which is .3 but for rounding: who of them has the event is one
+    pair with the other, half of it right. Whoever has the same event in the same interval is none.
+    """
+    risk = np.array([0.3, 0.1 + 0.2, 0.1 + 0.2, 0.1, 0.5, 0.3])
+    nothing = np.zeros(6)
+    assert risk[0] != risk[1]
+    design = ExactDesign(
+        covariates=np.stack([risk, nothing], axis=1),
+        outcome=np.array([1.0, 0.0, 0.0, 0.0, 0.0, 1.0]),
+        interval=np.array([0, 4, 0, 2, 4, 1]),
+        stratum=nothing.astype(int),
+        offset=nothing,
+        weights=nothing + 1,
+    )
+    sums, _ = cox_sums(design, np.array([1.0, 0.0]), JOINED, WIDTHS)
+    right, pairs = np.array(sums.totals[4:6]) * PAIRS
+    # Each of the two events (both in the first joined interval): .1 right, .5 wrong, two ties.
+    assert (right, pairs) == pytest.approx((2 * (1 + 0.5 + 0.5), 2 * 4))
+
+
 def test_squared_errors_without_censoring_are_those_of_the_curve() -> None:
     """Ten patients, no covariate that matters: 5 die in the first interval, 3 in the second, 2
     never. Survival is .5, .2, .2; the squared error at each end is its S (1 - S)."""

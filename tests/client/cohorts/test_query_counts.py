@@ -13,22 +13,27 @@ from hypothesis import strategies as st
 from client.cohorts import query_counts
 from client.cohorts.query_counts import QueryContributor, QueryRecords, count_patients
 from protocol.errors import Code, WardroundError
+from protocol.outcomes.binary import Binary
 from protocol.privacy.randomness import PatientDraws
 from protocol.study.condition import AllOf, AnyOf, Comparison, Condition, IsMissing, IsOneOf, Not
 from protocol.study.query import Bins, Categories, Cells, ConditionAxis, Mean, Query
 from protocol.study.vector_layout import Sections
+from tasks.query_schema import records_schema
 from tasks.schema import PATIENT, Column, Schema, Table
 from tests.protocol.query_document import asked
 
-SCHEMA = Schema(
-    (
-        Column("age", "age", unit="a", low=0, high=100, missing_at=(-1.0,)),
-        Column("dose", "dose", unit="mg", low=0, high=10),
-        Column("sex", "sex", "category", categories=("f", "m")),
-        Column("ward", "ward", "category", categories=("a", "b", "c"), other=True),
+SCHEMA = records_schema(
+    Schema(
+        (
+            Column("age", "age", unit="a", low=0, high=100, missing_at=(-1.0,)),
+            Column("dose", "dose", unit="mg", low=0, high=10),
+            Column("sex", "sex", "category", categories=("f", "m")),
+            Column("ward", "ward", "category", categories=("a", "b", "c"), other=True),
+        ),
+        "died",
+        "died",
     ),
-    "died",
-    "died",
+    Binary(),
 )
 NUMBERS = st.one_of(st.none(), st.sampled_from([-5.0, 0.0, 3.0, 50.0, 60.0, 99.5, 120.0]))
 ROWS = st.lists(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from launch.queries.condition_parser import parse
 from protocol.errors import Code, WardroundError
+from protocol.outcomes.binary import Binary
 from protocol.study.condition import (
     AllOf,
     AnyOf,
@@ -18,16 +19,20 @@ from protocol.study.condition import (
     Not,
     in_words,
 )
+from tasks.query_schema import records_schema
 from tasks.schema import Column, Schema
 
-SCHEMA = Schema(
-    (
-        Column("age", "age", unit="a", low=0, high=100),
-        Column("sex", "sex", "category", categories=("female", "male")),
-        Column("ward", "ward", "category", categories=("a b", "and", "it's", "x"), other=True),
+SCHEMA = records_schema(
+    Schema(
+        (
+            Column("age", "age", unit="a", low=0, high=100),
+            Column("sex", "sex", "category", categories=("female", "male")),
+            Column("ward", "ward", "category", categories=("a b", "and", "it's", "x"), other=True),
+        ),
+        "died",
+        "died in hospital",
     ),
-    "died",
-    "died in hospital",
+    Binary(),
 )
 LEAVES = st.one_of(
     st.builds(
