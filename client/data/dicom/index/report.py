@@ -42,6 +42,7 @@ _REMEDIES: dict[str, str] = {
             PixelFault.PHOTOMETRIC,
             PixelFault.FRAMES,
             PixelFault.BITS,
+            PixelFault.RESCALE,
         ),
         "correct this attribute at its source, and send it again",
     ),

@@ -27,7 +27,7 @@ from tests.client.data.dicom.running_receiver import site
 from tests.waiting import HUNG
 
 LENGTH, CLASS = item(0x51, (16384).to_bytes(4, "big")), item(0x52, b"1.2.3")
-PRIVATE = b"1.3.46.670589.2.5.1.1"
+PRIVATE, FIND = b"1.3.46.670589.2.5.1.1", b"1.2.840.10008.5.1.4.1.2.2.1"
 EXPLICIT, JPIP = b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.4.94"
 
 
@@ -81,19 +81,20 @@ def test_each_context_has_its_own_answer(port: int) -> None:
     dx = DX.encode()
     contexts = [
         context(1),
-        context(3, PRIVATE),
+        context(3, FIND),
         context(5, dx, JPIP),
         context(7, dx, JPIP, EXPLICIT),
         context(9, dx, EXPLICIT),
-        *(context(number, PRIVATE) for number in range(11, 256, 2)),
+        context(11, PRIVATE, JPIP),
+        *(context(number, PRIVATE) for number in range(13, 256, 2)),
     ]
     assert answered(port, request(*contexts)) == {
-        1: 0, 3: 3, 5: 4, 7: 0, 9: 0, **dict.fromkeys(range(11, 256, 2), 3),
+        1: 0, 3: 3, 5: 4, 7: 0, 9: 0, 11: 4, **dict.fromkeys(range(13, 256, 2), 0),
     }  # fmt: skip
 
 
 def test_a_sender_of_nothing_that_is_known_is_still_answered(port: int) -> None:
-    assert answered(port, request(context(1, PRIVATE))) == {1: 3}
+    assert answered(port, request(context(1, FIND))) == {1: 3}
 
 
 @pytest.mark.parametrize("number", [0, 2, 254])
