@@ -47,7 +47,7 @@ _REMEDIES: dict[str, str] = {
         "correct this attribute at its source, and send it again",
     ),
 }
-_KIND = "Modality, SOP Class UID, Conversion Type, Image Type"
+_KIND = "Modality, SOP Class UID, Conversion Type, Image Type, Series Description"
 _ATTRIBUTES: dict[str, str] = {
     Reason.NOT_AN_IMAGE: "SOP Class UID, Modality",
     Reason.NO_PIXELS: "Pixel Data",
