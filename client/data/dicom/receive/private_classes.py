@@ -28,6 +28,8 @@ def asked_for(request: Any, known: Iterable[str]) -> list[UID]:
 
 def may_be_storage(uid: str) -> bool:
     """Of a class that pydicom does not know."""
+    if not UID(uid).is_valid:
+        return False
     return uid.startswith(_STANDARD_STORAGE) or not uid.startswith(_STANDARD)
 
 

@@ -94,16 +94,23 @@ def test_each_context_has_its_own_answer(port: int) -> None:
 
 
 def test_a_sender_of_nothing_that_is_known_is_still_answered(port: int) -> None:
-    assert answered(port, request(context(1, FIND))) == {1: 3}
+    assert answered(port, request(context(1, FIND), context(3, b"abc"))) == {1: 3, 3: 3}
 
 
-@pytest.mark.parametrize("number", [0, 2, 254])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(pytest.param(context(number), id=f"number {number}") for number in (0, 2, 254)),
+        pytest.param(item(0x20, bytes([1, 0, 0, 0]) + item(0x40, IMPLICIT)), id="no abstract"),
+        pytest.param(item(0x20, bytes([1, 0, 0, 0]) + item(0x30, VERIFICATION)), id="no transfer"),
+    ],
+)
 def test_what_the_library_cannot_take_is_aborted_and_not_left_waiting(
-    port: int, number: int
+    port: int, asked: bytes
 ) -> None:
-    """Numbers of contexts are odd (PS3.8, section 9.3.2.2)."""
+    """Numbers of contexts are odd, and each names its syntaxes (PS3.8, section 9.3.2.2)."""
     with socket.create_connection(("127.0.0.1", port), HUNG) as line:
-        line.sendall(request(context(number)))
+        line.sendall(request(asked))
         assert line.recv(10)[:1] == b"\7", "A-ABORT"
     assert answered(port, request()) == {1: 0}
 
