@@ -117,9 +117,9 @@ def _decoded(decode: Callable[[bytes], tuple[Any, str]], pdu: bytearray) -> tupl
     connection open and unanswered. So would a presentation context that names no syntax (PS3.8,
     section 9.3.2.2) within the negotiation."""
     decoded, happened = decode(as_understood(bytes(pdu)))
-    said = decoded.to_primitive()
+    decoded.to_primitive()
     if isinstance(decoded, A_ASSOCIATE_RQ):
-        for context in said.presentation_context_definition_list:
+        for context in decoded.presentation_context:
             if context.abstract_syntax is None or not context.transfer_syntax:
                 raise ValueError("a presentation context without its syntaxes")
     return decoded, happened
