@@ -2,10 +2,10 @@
 
 python bench/pacs.py [--minutes 3]
 
-Orthanc, with its default settings, pushes whole studies (images, a multi-frame one, and the reports
-and segmentations between them), and a scanner sends its own; the port is probed every second, a
-sender stalls in the middle of an object, `wardround-site index` runs beside it, and the receiver is
-killed every 40 seconds (every two minutes where the run is longer than five).
+Orthanc, with its default settings, pushes whole studies (images, a multi-frame one, and reports, a
+segmentation and a private object between them), and a scanner sends its own; the port is probed
+every second, a sender stalls in the middle of an object, `wardround-site index` runs beside it, and
+the receiver is killed every 40 seconds (every two minutes where the run is longer than five).
 
 acknowledged_objects_lost       images acknowledged that are not in the store, whole
 acknowledged_images_not_indexed of the same

@@ -28,8 +28,9 @@ from support.radiographs import DX, radiograph, written
 
 TITLE, PACS, SCANNER, STALLED = "WARDROUND", "ORTHANC", "SCANNER", "STALLED"
 MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.7.3"
-IMAGES = (DX, DX, DX, MULTI_FRAME)
+IMAGES = (DX, DX, DX, MULTI_FRAME, DX)
 REPORTS = (
+    "1.3.12.2.1107.5.9.1",  # Siemens CSA Non-Image, private
     "1.2.840.10008.5.1.4.1.1.88.11",  # Basic Text SR
     "1.2.840.10008.5.1.4.1.1.11.1",  # Grayscale Softcopy Presentation State
     "1.2.840.10008.5.1.4.1.1.88.59",  # Key Object Selection
@@ -40,7 +41,7 @@ _PROBES = (b"", b"\x01\0", b"GET / HTTP/1.0\r\n\r\n")
 
 
 def study(number: int, side: int) -> list[Dataset]:
-    """Images and reports in turn, so that what is refused would keep an image from coming."""
+    """Images and what is none in turn, so that what is refused would keep an image from coming."""
     made = []
     for place, sop_class in enumerate(chain(*zip(IMAGES, REPORTS, strict=True))):
         dataset = radiograph(2 * number, side=side if sop_class in IMAGES else 8)

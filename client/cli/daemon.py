@@ -254,7 +254,7 @@ def _show_finding(finding: CheckResult) -> None:
         False: ("FAIL", "bold red"),
     }[finding.passed]
     screen = console()
-    name, fact = (f"{printable(finding.name):24}", "bold"), printable(finding.found)
+    name, fact = (f"{printable(finding.name):23} ", "bold"), printable(finding.found)
     screen.print(Text.assemble((f"{mark}  ", style), name, fact), soft_wrap=True)
     if finding.remedy:
         remedy = Text(f"{'':30}{printable(finding.remedy)}", style="yellow")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.cli import questions
 from client.cli.options import HERE, Config, config_path, load
 from protocol.errors import Code, WardroundError, unwritable
 from protocol.terminal.command_line import Json, Yes, confirm, console, print_json, print_result
@@ -97,7 +98,8 @@ def init(
 
     Once at every hospital, before anything else. Asks for what it needs to know, or takes it from
     the options. Whatever no option allows is denied: open site.yaml afterwards and read it. Nothing
-    is ever overwritten. For a task on pictures the file holds the labels, by accession number.
+    is ever overwritten. For a task on pictures the file holds the labels, by accession number, and
+    --pacs or --pictures says where they come from.
 
     Example: wardround-site init /srv/wardround --site north --data heart_disease=heart.csv
     """
@@ -108,14 +110,16 @@ def init(
             raise WardroundError(
                 Code.USAGE, "The site has no name.", remedy="Give it with --site NAME."
             )
-        site = typer.prompt("This site's name (lower case, such as st-mary)", err=True)
-    files = _files(data or [])
-    if asking and not files:
-        files = _ask_for_a_file(task or [])
-    sources = _pictures(files, pacs or [], listen, pictures or [], asking=terminal)
+        site = questions.site_name()
+    files, allowed = _files(data or []), list(task or [])
+    prepared = [*files, *allowed]
+    if asking and not prepared and (wanted := questions.task()):
+        prepared = [wanted]
+    missing = [name for name in prepared if name not in files]
+    files |= questions.files(missing, asking=terminal)
+    sources = questions.pictures(prepared, pacs or [], listen, pictures or [], asking=terminal)
     if asking and coordinator is None:
-        question = "Coordinator as HOST:PORT (empty: `join` fills it in)"
-        coordinator = typer.prompt(question, default="", show_default=False, err=True) or None
+        coordinator = questions.coordinator()
     from client.enrolment.new_site import init as make
     from client.enrolment.site_template import UNKNOWN_COORDINATOR, SiteAnswers
 
@@ -126,7 +130,7 @@ def init(
             coordinator=coordinator or UNKNOWN_COORDINATOR,
             data=files,
             pictures=sources,
-            tasks=tuple(task or ()),
+            tasks=tuple(allowed),
             purposes=tuple(purpose or ()),
             modes=tuple(mode or ()),
             approval=approval,
@@ -230,7 +234,7 @@ def join(
         path, bundle = config_path(config), join.FederationBundle.load(file)
     else:
         files = _files(data or [])
-        sources = _pictures(files, pacs or [], listen, pictures or [], asking=not yes)
+        sources = questions.pictures(files, pacs or [], listen, pictures or [], asking=not yes)
         path, bundle = _invited(invitation, config, files, sources, rules=not own_rules, yes=yes)
     compared = join.compare(path, bundle)
     screen = console(stderr=as_json)
@@ -273,7 +277,7 @@ def join(
 def _invited(
     invitation: Invitation,
     config: Path,
-    data: Mapping[str, Path],
+    data: Mapping[str, Path | None],
     pictures: PictureSources,
     *,
     rules: bool,
@@ -309,8 +313,8 @@ def _alarm(change: str) -> str | None:
     return "bold red" if change == "CHANGED" else None
 
 
-def _files(options: list[str]) -> dict[str, Path]:
-    files = {}
+def _files(options: list[str]) -> dict[str, Path | None]:
+    files: dict[str, Path | None] = {}
     for text in options:
         task, _, file = text.partition("=")
         if not task or not file:
@@ -319,53 +323,3 @@ def _files(options: list[str]) -> dict[str, Path]:
             )
         files[task] = Path(file).absolute()
     return files
-
-
-def _ask_for_a_file(allowed: list[str]) -> dict[str, Path]:
-    """For the tasks that are allowed, or one that is asked for."""
-    from client.data.templates import IMAGE_TASKS
-    from tasks import registry
-
-    if not allowed:
-        question = f"A task to prepare for ({', '.join(registry.installed())}; empty: none)"
-        task = typer.prompt(question, default="", show_default=False, err=True).strip()
-        allowed = [task] if task else []
-    what = dict.fromkeys(IMAGE_TASKS, "labels, by accession_number,")
-    questions = {task: f"File with the {what.get(task, 'cohort')} for {task}" for task in allowed}
-    return {
-        task: Path(typer.prompt(question, err=True)).absolute()
-        for task, question in questions.items()
-    }
-
-
-def _pictures(
-    data: Mapping[str, Path],
-    senders: list[str],
-    listen: str,
-    folders: list[Path],
-    *,
-    asking: bool,
-) -> PictureSources:
-    """Where the pictures come from, asked for where a task needs some. Raises
-    WardroundError(USAGE) where there is nobody to ask."""
-    from client.data.templates import IMAGE_TASKS
-    from client.enrolment.site_template import PictureSources
-
-    needed = sorted(set(data) & set(IMAGE_TASKS))
-    if needed and not senders and not folders:
-        if not (asking and sys.stdin.isatty()):
-            raise WardroundError(
-                Code.USAGE,
-                f"{needed[0]} reads pictures, and nothing says where they come from.",
-                remedy="Name the PACS that sends them (--pacs TITLE), or a folder (--pictures).",
-            )
-        title = typer.prompt(
-            "AE title of the PACS that sends pictures (empty: they lie in a folder)",
-            default="", show_default=False, err=True,
-        ).strip()  # fmt: skip
-        if title:
-            senders = [title]
-            listen = typer.prompt("Receive them at (HOST:PORT)", default=listen, err=True).strip()
-        else:
-            folders = [Path(typer.prompt("Folder of pictures", err=True))]
-    return PictureSources(tuple(senders), listen, tuple(each.absolute() for each in folders))

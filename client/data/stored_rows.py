@@ -44,7 +44,7 @@ class StoredRows:
     @property
     def present(self) -> npt.NDArray[np.bool_]:
         """(N,) whether a row, or a part of it, is stored anywhere."""
-        return np.asarray((self.places.reshape(len(self.places), -1) >= 0).any(axis=1))
+        return np.asarray((self.places >= 0).any(axis=tuple(range(1, self.places.ndim))))
 
     def __len__(self) -> int:
         return len(self.places)

@@ -29,7 +29,7 @@ _SECONDS = 30.0
 def founded(
     folder: Path,
     invitation: Invitation,
-    data: Mapping[str, Path],
+    data: Mapping[str, Path | None],
     pictures: PictureSources,
     rules: ProposedRules,
 ) -> SiteConfig:

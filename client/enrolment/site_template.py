@@ -34,8 +34,9 @@ class SiteAnswers:
 
     site: str
     coordinator: str = UNKNOWN_COORDINATOR
-    data: Mapping[str, Path] = field(default_factory=dict)
-    """Task -> file of its cohort, one row a record; of a task on pictures, its labels."""
+    data: Mapping[str, Path | None] = field(default_factory=dict)
+    """Task -> file of its cohort, one row a record; of a task on pictures, its labels, None where
+    it needs none."""
     pictures: PictureSources = field(default_factory=PictureSources)
     tasks: tuple[str, ...] = ()
     purposes: tuple[str, ...] = ()
@@ -177,19 +178,18 @@ policy:
 """
 
 
-def _data(data: Mapping[str, Path]) -> str:
+def _data(data: Mapping[str, Path | None]) -> str:
     if not data:
         return """ {}
 #  heart_disease:
 #    files: {records: /srv/wardround/heart.parquet}
 #    view: SELECT * FROM records"""
-    return "".join(
-        f"\n  {task}:\n    files: {{{table}: {json.dumps(str(path))}}}\n    view: {view}"
-        for task, path in sorted(data.items())
-        for table, view in [
-            ("labels", "template:dicom") if task in IMAGE_TASKS else ("records", _VIEW)
-        ]
-    )
+    lines = []
+    for task, path in sorted(data.items()):
+        table, view = ("labels", "template:dicom") if task in IMAGE_TASKS else ("records", _VIEW)
+        files = "" if path is None else f"    files: {{{table}: {json.dumps(str(path))}}}\n"
+        lines.append(f"\n  {task}:\n{files}    view: {view}")
+    return "".join(lines)
 
 
 def _imaging(sources: PictureSources) -> str:

@@ -46,7 +46,8 @@ def ran(folder: Path, words: list[str]) -> str:
 
 
 def lines(document: str) -> list[list[str]]:
-    return [shlex.split(line) for line in command_blocks(document) if line.startswith("wardround")]
+    """Those of a data scientist."""
+    return [shlex.split(line) for line in command_blocks(document) if line.startswith("wardround ")]
 
 
 @pytest.mark.slow

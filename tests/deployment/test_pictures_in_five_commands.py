@@ -1,36 +1,40 @@
-"""From an invitation to a site that is ready for pictures, by the commands of docs/site_data.md."""
+"""From an invitation to a site that is ready for pictures, by the five commands of the README."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
-from launch.demo import dicom_sender, synthetic_radiographs
+from launch.demo import synthetic_radiographs
 from launch.demo.child_process import script
 from launch.demo.local_ports import free_port, is_listening
 from launch.demo.synthetic_radiographs import SCANNER_MODELS, Radiograph
 from server.coordinator.config import CoordinatorConfig
 from server.enrolment.invitations import Invitations
 from tests import forked
+from tests.debian import program
 from tests.waiting import HUNG, until
 
-PAGE = Path(__file__).parents[2] / "docs" / "site_data.md"
-PATIENTS, SIDE = 24, 64
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/site_data.md")
+PATIENTS, SIDE, SENDER = 24, 64, "DCMTK"
 OTHERS = ("south", "west")
 MACHINE = ("user", "ledger and clock", "disk", "processors")
 """Checks of the machine that a test runs on."""
 
 
 def commands(folder: Path, port: int) -> list[list[str]]:
-    """The page's, for another folder, port and sender."""
-    (block,) = re.findall(r"```\n(wardround-site join [^`]*cache fill[^`]*)```", PAGE.read_text())
+    """Those of both pages, for another folder, port and sender."""
+    found = r"```\n(wardround-site join [^`]*cache fill[^`]*)```"
+    (block,) = {text for page in PAGES for text in re.findall(found, (ROOT / page).read_text())}
     text = block.replace("/srv/wardround", str(folder)).replace(
         "0.0.0.0:11112", f"127.0.0.1:{port}"
     )
-    text = text.replace("--pacs PACS", f"--pacs {dicom_sender.AE_TITLE}")
+    text = text.replace("--pacs PACS", f"--pacs {SENDER}")
     words = [shlex.split(line, comments=True) for line in text.splitlines()]
     return [[script(name), *rest] for name, *rest in words]
 
@@ -58,12 +62,13 @@ def started(folder: Path, log: str, *words: str) -> forked.Python:
 
 def test_from_a_pacs_to_a_site_that_is_ready(tmp_path: Path) -> None:
     drawn = [Radiograph(f"P{k}", f"A{k}", k % 2 == 0, SCANNER_MODELS[0]) for k in range(PATIENTS)]
-    files = synthetic_radiographs.write(drawn, SIDE, 3, tmp_path / "pacs")
+    pacs = tmp_path / "pacs"
+    synthetic_radiographs.write(drawn, SIDE, 3, pacs)
     rows = [f"{one.accession},{int(one.ill)}" for one in drawn]
     (tmp_path / "labels.csv").write_text("\n".join(["accession_number,pneumonia", *rows]) + "\n")
     coordinator(tmp_path)
     config, port = CoordinatorConfig.load(tmp_path / "coord"), free_port()
-    join, receive, index, fill, check = commands(tmp_path / "north", port)
+    join, receive, index, fill, check = commands(tmp_path / "north", port)  # five, no more
     join[2] = f"invitations/{join[2]}"
     more = [
         [each.replace("north", site) for each in join] for site in OTHERS
@@ -90,7 +95,9 @@ def test_from_a_pacs_to_a_site_that_is_ready(tmp_path: Path) -> None:
         )
         until(lambda: not any(process.running for process in joining), "the joins")
         running.append(started(tmp_path, "receiver.log", *receive))
-        assert dicom_sender.send(files, "127.0.0.1", port, "WARDROUND") == PATIENTS
+        assert is_listening("127.0.0.1", port, HUNG)
+        sending = [program("storescu", "dcmtk"), "+sd", "-aet", SENDER, "-aec", "WARDROUND"]
+        subprocess.run([*sending, "127.0.0.1", str(port), pacs], timeout=HUNG, check=True)
         indexed = json.loads(ran(tmp_path, *index, "--json"))
         assert (indexed["ready"], indexed["kept_out"]) == (PATIENTS, {})
         assert f"{PATIENTS} rows" in ran(tmp_path, *fill)

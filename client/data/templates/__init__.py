@@ -31,8 +31,9 @@ _DEFINITIONS = {"ward": ("icu", "medicines"), "readmission": ("readmission", "me
 _FOLDER = Path(__file__).parent
 TASKS = tuple(_SOURCE_PART)
 IMAGE_TASKS = ("chest_xray", "dicom_dose")
-"""Tasks whose view is over the imaging index, `view: template:dicom`: dicom_dose needs no files,
-chest_xray a table `labels` by accession number."""
+"""Tasks whose view is over the imaging index, `view: template:dicom`; all but those `WITHOUT_FILES`
+need a table `labels` by accession number."""
+WITHOUT_FILES = ("dicom_dose",)
 
 
 def view(name: str, task: str) -> str:

@@ -65,3 +65,12 @@ def test_a_table_is_copied_whole_or_without_what_lies_elsewhere() -> None:
 def test_a_cohort_without_a_single_picture_is_one_of_zeros() -> None:
     nothing = StoredRows(np.empty((0, 2, 2), np.uint8), np.array([-1, -1]))
     assert not np.asarray(nothing).any()
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3)])
+def test_a_cohort_without_a_row_is_one(shape: tuple[int, ...]) -> None:
+    """Of a site whose pictures have yet to come."""
+    nothing = StoredRows(np.empty((0, 2, 2), np.uint8), np.empty(shape, np.int64))
+    assert nothing.present.shape == (0,)
+    assert np.asarray(nothing).shape == (*shape, 2, 2)
+    assert nothing.chosen(nothing.present).shape == (*shape, 2, 2)

@@ -42,11 +42,12 @@ _REMEDIES: dict[str, str] = {
             PixelFault.PHOTOMETRIC,
             PixelFault.FRAMES,
             PixelFault.BITS,
+            PixelFault.RESCALE,
         ),
         "correct this attribute at its source, and send it again",
     ),
 }
-_KIND = "Modality, SOP Class UID, Conversion Type, Image Type"
+_KIND = "Modality, SOP Class UID, Conversion Type, Image Type, Series Description"
 _ATTRIBUTES: dict[str, str] = {
     Reason.NOT_AN_IMAGE: "SOP Class UID, Modality",
     Reason.NO_PIXELS: "Pixel Data",

@@ -94,14 +94,15 @@ the Patient ID alone, which is another patient's too where two issuers gave it."
 ISSUER = 0x00100021
 """Issuer of Patient ID, a part of `patient`: a Patient ID is unique within it (PS3.3,
 C.7.1.1)."""
+SERIES_DESCRIPTION = 0x0008103E
 ANATOMY = (
     0x00081030,  # Study Description
-    0x0008103E,  # Series Description
+    SERIES_DESCRIPTION,
     0x00180015,  # Body Part Examined
     0x00181030,  # Protocol Name
     0x00321060,  # Requested Procedure Description
 )
-"""Read only to tell whether a head is in the picture: not stored as they are."""
+"""Read only to tell whether a head, or a screen, is in the picture: not stored as they are."""
 OTHER_LATERALITY = 0x00200062
 """Image Laterality, of the newer objects; serves where Laterality (0020,0060) is not given."""
 PATIENT_ORIENTATION = 0x00200020

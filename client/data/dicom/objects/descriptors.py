@@ -41,6 +41,9 @@ _HEAD = re.compile(
 )
 """How words for a head and its parts begin: English, German, French, Spanish, Italian, Dutch,
 Swedish and Norwegian."""
+_SCREEN = re.compile(r"SCREEN|SAVE|CAPTURE")
+_SAVED = re.compile(r"\b(screen[ -]?(save|shot|cap|dump|copy|print)|saved?\b|captures?\b)")
+"""In an image type, and in a description, where "screening" is something else."""
 _SHORTEST, _SHORTEST_NUMBER, _WITHIN = 2, 4, 5
 """Letters and digits from which on a word counts as part of an identifier, and is looked for within
 words too."""
@@ -68,6 +71,13 @@ def cleaned(text: str | None, extra: frozenset[str] = frozenset()) -> str | None
 
 def names_a_head(text: str) -> bool:
     return _HEAD.search(_folded(text).replace("_", " ")) is not None
+
+
+def names_a_screen(image_type: str, description: str) -> bool:
+    """Whether an object says that it is a copy of a screen, by Image Type (PS3.3, C.7.6.1.1.2) in
+    any of its values, or by Series Description."""
+    described = _folded(description).replace("_", " ")
+    return bool(_SCREEN.search(image_type.upper()) or _SAVED.search(described))
 
 
 def words_of(texts: Iterable[str]) -> frozenset[str]:

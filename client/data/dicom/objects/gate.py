@@ -45,7 +45,7 @@ class Reason(StrEnum):
     UNREACHABLE = "cannot be opened: tried again later"
 
 
-RULES = 1
+RULES = 2
 """Of everything by which a file is judged: what a header says, and what the detector sees. Another
 number has every file read and looked at again; what a person decided stays."""
 SUSPICIONS = (Reason.FACE, Reason.BURNED_IN, Reason.HEAD, Reason.AT_RISK, Reason.TEXT)
@@ -119,7 +119,7 @@ def suspicions(header: Header) -> tuple[Reason, ...]:
         header.values["modality"] in (None, *MODALITIES_AT_RISK)
         or _CLASSES_AT_RISK.fullmatch(header.sop_class)
         or header.conversion in _CONVERSIONS_AT_RISK
-        or "SCREEN" in (header.image_type or "")
+        or header.screen
     ):
         found.append(Reason.AT_RISK)
     return tuple(found)

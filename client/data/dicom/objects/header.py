@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import pydicom
 from pydicom.datadict import dictionary_VR
@@ -59,6 +59,7 @@ _WANTED: list[Any] = sorted(
 _CONTENT = 0x0040A730
 _NOT_TEXT = ("US", "SS", "UL", "SL", "FL", "FD", "SQ", "OB", "OW", "AT")
 _BINARY = frozenset(tag for tag in _WANTED if dictionary_VR(tag) in _NOT_TEXT)
+Stated = Literal["YES", "NO"] | None
 _MAX_INFLATED = 16 << 20
 """Bytes of a deflated data set in which its header must end."""
 
@@ -96,21 +97,21 @@ class Unreadable(Exception):
 class Header:
     """One instance as the index stores it. `values`: column -> pseudonym, text, number or None.
 
-    `sop_class`, `conversion`, `image_type`: of closed vocabularies, for the gate. `burned_in`,
-    `face`: BurnedInAnnotation and RecognizableVisualFeatures, None where absent. `head`: whether
-    it says that a head, or a part of one, was examined. `mask_of`: the pseudonym of the image that
-    a segmentation is of.
+    `sop_class`, `conversion`: of closed vocabularies, for the gate. `burned_in`, `face`:
+    BurnedInAnnotation and RecognizableVisualFeatures, None where absent. `head`: whether it says
+    that a head, or a part of one, was examined; `screen`: that it is a copy of a screen. `mask_of`:
+    the pseudonym of the image that a segmentation is of.
     """
 
     values: dict[str, str | float | None]
     sop_class: str
     transfer_syntax: str
     pixels: bool
-    burned_in: str | None
-    face: str | None
+    burned_in: Stated
+    face: Stated
     head: bool
     conversion: str | None
-    image_type: str | None
+    screen: bool
     dose: dict[str, float | str | None] = field(default_factory=dict)
     mask_of: str | None = None
 
@@ -176,11 +177,13 @@ def _read(file: Any, size: int, names: Pseudonyms, words: frozenset[str]) -> Hea
         sop_class=sop_class if re.fullmatch(r"[0-9.]{1,64}", sop_class) else "",
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
         pixels=reached,
-        burned_in=descriptors.code(_text(dataset, _BURNED_IN)),
-        face=descriptors.code(_text(dataset, _FACE)),
+        burned_in=_stated(dataset, _BURNED_IN),
+        face=_stated(dataset, _FACE),
         head=_head(dataset),
         conversion=descriptors.code(_text(dataset, _CONVERSION)),
-        image_type=descriptors.code(_text(dataset, _IMAGE_TYPE).replace("\\", " ")[:16]),
+        screen=descriptors.names_a_screen(
+            _text(dataset, _IMAGE_TYPE), _text(dataset, attributes.SERIES_DESCRIPTION)
+        ),
         dose=dose,
         mask_of=mask_of,
     )
@@ -289,6 +292,12 @@ def _values(
         other = _text(dataset, attributes.OTHER_LATERALITY)
         values["laterality"] = defined_terms.term(other, defined_terms.LATERALITIES)
     return values
+
+
+def _stated(dataset: Dataset, tag: int) -> Stated:
+    """Of an attribute whose terms are YES and NO: what is neither counts as YES."""
+    text = _text(dataset, tag).strip().upper()
+    return None if not text else "NO" if text == "NO" else "YES"
 
 
 def _head(dataset: Dataset) -> bool:

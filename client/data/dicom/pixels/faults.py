@@ -26,6 +26,7 @@ class PixelFault(StrEnum):
     FRAMES = "NumberOfFrames is no number"
     BITS = "BitsAllocated, BitsStored or PixelRepresentation is missing, or no number"
     LOOKUP_TABLE = "look-up table: its descriptor or data is missing, or describes none"
+    RESCALE = "RescaleSlope or RescaleIntercept is no number"
     UNITS = "RescaleType: not in Hounsfield units, in which the task's window is"
     UNDECODABLE = "pixels cannot be decoded"
     BLANK = "blank: every pixel black"

@@ -113,13 +113,14 @@ def modality(header: Dataset, signed: bool) -> Callable[[npt.NDArray[Any]], Valu
     """Stored values -> what was measured (PS3.3, C.11.1): the modality LUT, whose output is never
     negative, else slope and intercept. signed: whether stored values may be negative.
 
-    Raises NoPicture(LOOKUP_TABLE).
+    Raises NoPicture: LOOKUP_TABLE; RESCALE where one of the two is given and is no number: to pass
+    over it would show other values through the window than it is for.
     """
     if items := header.get("ModalityLUTSequence"):
         table = lookup_table(items[0], signed)
         return lambda samples: table(samples).astype(np.float64)
-    slope = _number(header.get("RescaleSlope"), 1.0) or 1.0
-    intercept = _number(header.get("RescaleIntercept"), 0.0)
+    slope = _given(header, "RescaleSlope", 1.0) or 1.0
+    intercept = _given(header, "RescaleIntercept", 0.0)
     return lambda samples: samples.astype(np.float64) * slope + intercept
 
 
@@ -201,6 +202,16 @@ def _as_sample(value: Any, header: Dataset, dtype: np.dtype[Any]) -> int:
         if dtype.kind == "i" and 1 << bits - 1 <= held < 1 << bits:
             return held - (1 << bits)
     return held
+
+
+def _given(header: Dataset, keyword: str, otherwise: float) -> float:
+    """Of what is absent or empty `otherwise`. Raises NoPicture(RESCALE)."""
+    value = header.get(keyword)
+    if value is None or value == "":
+        return otherwise
+    if not math.isfinite(number := _number(value)):
+        raise NoPicture(PixelFault.RESCALE)
+    return number
 
 
 def _number(value: Any, otherwise: float = math.nan) -> float:

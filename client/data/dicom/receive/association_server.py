@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from pynetdicom import AE, evt
+from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from client.data.dicom.receive.association_request import as_understood
@@ -113,9 +114,14 @@ def _forget_stranger(event: Any) -> None:
 def _decoded(decode: Callable[[bytes], tuple[Any, str]], pdu: bytearray) -> tuple[Any, str]:
     """A PDU as pynetdicom's state machine takes it. What breaks here is answered by A-ABORT
     (PS3.8, section 9.2, AA-1); within the machine it would end the machine, and leave the
-    connection open and unanswered."""
+    connection open and unanswered. So would a presentation context that names no syntax (PS3.8,
+    section 9.3.2.2) within the negotiation."""
     decoded, happened = decode(as_understood(bytes(pdu)))
     decoded.to_primitive()
+    if isinstance(decoded, A_ASSOCIATE_RQ):
+        for context in decoded.presentation_context:
+            if context.abstract_syntax is None or not context.transfer_syntax:
+                raise ValueError("a presentation context without its syntaxes")
     return decoded, happened
 
 
@@ -147,6 +153,9 @@ class _Handler(RequestHandler):
         def run_and_leave() -> None:
             try:
                 run()
+            except BaseException:  # or a connection would be open that nobody counts
+                association.dul.socket.close()
+                raise
             finally:
                 place.leave()
 

@@ -11,7 +11,8 @@
     C000, cannot understand: no data set, a damaged one, or one without its UIDs
 
 A PACS sends a study with all that is in it, and ends at the first object that is refused. So every
-storage class is accepted; images and dose reports are stored, and the rest is counted and dropped.
+storage class is accepted, private ones included; images and dose reports are stored, and the rest
+is counted and dropped.
 
 An object is written as it came, not decoded. Of its data set only the elements up to the study's
 UID are read. Another object with the UID of one that is there is kept beside it, and the index says
@@ -39,9 +40,11 @@ from pynetdicom import (
     PYNETDICOM_IMPLEMENTATION_UID,
     PYNETDICOM_IMPLEMENTATION_VERSION,
     _config,
+    build_context,
     evt,
 )
 from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom makes it at import
     Verification,
@@ -51,6 +54,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom m
 
 from client.data.dicom.objects.dose_report import SOP_CLASSES as DOSE_REPORTS
 from client.data.dicom.objects.header import quiet
+from client.data.dicom.receive import private_classes
 from client.data.dicom.receive.association_server import (
     INTRODUCTION,
     MAX_PDU,
@@ -120,8 +124,8 @@ def transfer_syntaxes() -> list[str]:
 @dataclass
 class ReceiverCounts:
     """What has happened since the start. `refused`: objects by reason; `rejected`: associations by
-    reason; `dropped`: objects that are not needed, by SOP class; `last_sender`, `last_rejected`:
-    title and address; `last_time`: in seconds since 1970."""
+    reason; `dropped`: objects that are not needed, by SOP class, "" for those on no list of ours;
+    `last_sender`, `last_rejected`: title and address; `last_time`: in seconds since 1970."""
 
     started: float = field(default_factory=time.time)
     associations: int = 0
@@ -153,7 +157,8 @@ class Receiver:
         self._settings, self._store, self._arrived = settings, store, arrived
         self._lock = threading.Lock()
         self._server: Any = None
-        self._kept = kept_classes()
+        self._kept, self._known = kept_classes(), storage_classes() | {Verification}
+        self._syntaxes = transfer_syntaxes()
         self._strange = Throttle(_STRANGE, _WINDOW)
 
     def start(self) -> int:
@@ -171,15 +176,15 @@ class Receiver:
         entity.acse_timeout = INTRODUCTION
         entity.dimse_timeout = entity.network_timeout = 60
         entity.add_supported_context(Verification)
-        syntaxes = transfer_syntaxes()
-        for sop_class in sorted(storage_classes()):
+        for sop_class in sorted(self._known - {Verification}):
             if uid_to_service_class(sop_class) is ServiceClass:  # it would abort at such an object
                 register_uid(sop_class, UID(sop_class).keyword, StorageServiceClass)
-            entity.add_supported_context(sop_class, syntaxes)
+            entity.add_supported_context(sop_class, self._syntaxes)
         handlers: list[Any] = [
             (evt.EVT_PDU_RECV, self._prepare_data_set),
             (evt.EVT_C_STORE, self._store_one),
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_SOP_COMMON, self._as_storage),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_CONN_CLOSE, _discard_unfinished),
@@ -256,7 +261,8 @@ class Receiver:
                 data.discard()
         with self._lock:
             if stored is None:
-                self.counts.dropped[event.request.AffectedSOPClassUID] += 1
+                sop_class = event.request.AffectedSOPClassUID
+                self.counts.dropped[sop_class if sop_class in self._known else ""] += 1
             else:
                 self.counts.kept[stored.what] += 1
                 self.counts.bytes += data.length
@@ -296,12 +302,20 @@ class Receiver:
         return stored
 
     def _requested(self, event: Any) -> None:
-        """Another application than DICOM's is rejected: pynetdicom does not look."""
-        asked = event.assoc.requestor.primitive
+        """Another application than DICOM's is rejected: pynetdicom does not look. Private classes
+        are added to those that this association may agree on."""
+        asked, acceptor = event.assoc.requestor.primitive, event.assoc.acceptor
         if asked.application_context_name != _DICOM:
             event.assoc.acse.send_reject(0x01, 0x01, 0x02)
             event.assoc.kill()
             self._count_rejected(event.assoc, "another application context")
+        elif others := private_classes.asked_for(asked, self._known):
+            more = [build_context(uid, self._syntaxes) for uid in others]
+            acceptor.supported_contexts = [*acceptor.supported_contexts, *more]
+
+    def _as_storage(self, event: Any) -> dict[str, SOPClassCommonExtendedNegotiation]:
+        asked = event.assoc.requestor.primitive
+        return private_classes.as_storage(private_classes.asked_for(asked, self._known))
 
     def _accepted(self, event: Any) -> None:
         with self._lock:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from client.data.dicom.index import index as indexed
+from client.data.dicom.index import report
 from client.data.dicom.index.index import FILE, ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
-from client.data.dicom.objects.gate import RULES, GatePolicy, Reason
+from client.data.dicom.objects.gate import RULES, TRANSIENT, GatePolicy, Reason
 from client.data.dicom.objects.header import Problem
 from client.data.dicom.objects.pseudonym import FILE as SECRET
 from client.data.dicom.pixels.faults import PixelFault
@@ -162,9 +163,19 @@ def test_objects_are_set_aside_with_the_reason(state: Path, tmp_path: Path) -> N
         assert len(index.ready()) == 1
         aside = next(a for a in index.kept_out() if a.path.name == "tag")
         assert index.paths([aside.image or ""]) == {}
+        told = {line.why: line.attribute for line in report.of(index).kept_out}
+        assert all(told.values())
+        assert told[Reason.BURNED_IN] == "Burned In Annotation"
+        assert told[Reason.TWO_PATIENTS_STUDY] == "Study Instance UID"
     with ImageIndex.open(state, GatePolicy(frozenset({"US"}), detect_text=False)) as index:
         assert "ultrasound" not in verdicts(index)
         assert "screen" in verdicts(index)
+
+
+def test_the_report_names_what_every_rule_reads() -> None:
+    """But for what a person did, and for what is no property of the file."""
+    named = {reason for reason in Reason if reason in report._ATTRIBUTES}
+    assert set(Reason) - named == {Reason.WITHHELD, Reason.NOT_LOOKED, *TRANSIENT}
 
 
 def test_what_is_not_looked_at_waits_and_what_cannot_be_decoded_stays_out(

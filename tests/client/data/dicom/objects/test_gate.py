@@ -6,10 +6,12 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from typer.testing import CliRunner
@@ -20,7 +22,9 @@ from client.cli.main import app
 from client.cohorts.image_columns import image_tables
 from client.config.site_config import SiteConfig
 from client.data import view_reader
-from client.data.dicom.objects.gate import Reason
+from client.data.dicom.objects.gate import Reason, suspicions
+from client.data.dicom.objects.header import read_header
+from client.data.dicom.objects.pseudonym import Pseudonyms
 from client.data.dicom.pixels.text_detector import shows_text
 from client.data.sources.settings import Sources
 from client.enrolment.new_site import init
@@ -103,6 +107,31 @@ def test_index_report_sheet_and_release(site: Path, tmp_path: Path) -> None:
     assert "images release" in run("audit", "export", "-c", str(site))
     with pytest.raises(WardroundError, match="no key"):
         run("images", "release", "0" * 12, "-c", str(site))
+
+
+@pytest.mark.parametrize(
+    ("said", "reasons"),
+    [
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, {Reason.AT_RISK}),
+        ({"ImageType": ["DERIVED", "PRIMARY", "OTHER", "SAVED"]}, {Reason.AT_RISK}),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"]}, set()),
+        ({"SeriesDescription": "Screen_Save"}, {Reason.AT_RISK}),
+        ({"SeriesDescription": "Saved images"}, {Reason.AT_RISK}),
+        ({"SeriesDescription": "SCREENING chest"}, set()),
+        ({"BurnedInAnnotation": "NO"}, set()),
+        ({"BurnedInAnnotation": "Y"}, {Reason.BURNED_IN}),
+        ({"BurnedInAnnotation": "yes, a name"}, {Reason.BURNED_IN}),
+        ({"RecognizableVisualFeatures": "true"}, {Reason.FACE}),
+    ],
+)
+def test_a_header_speaks_against_its_pixels(
+    tmp_path: Path, said: dict[str, Any], reasons: set[Reason]
+) -> None:
+    """CTP 16, deid 63: the third value of Image Type, or the series' name, tells a copy of a
+    screen. A term that is neither YES nor NO is no NO."""
+    with disable_value_validation():
+        path = written(radiograph(0, **said), tmp_path / "one")
+    assert set(suspicions(read_header(path, Pseudonyms(b"x" * 32)))) == reasons
 
 
 def test_check_says_what_is_ready_and_what_is_not(site: Path) -> None:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from client.data.dicom.pixels.faults import NoPicture, PixelFault
 from client.data.dicom.pixels.preprocessing import Preprocessing, picture
@@ -148,6 +160,67 @@ def test_a_slope_below_one_is_no_zero() -> None:
     window = {"WindowCenter": 2.048, "WindowWidth": 4.095, "VOILUTFunction": "LINEAR_EXACT"}
     made = grey(RAMP, 12, RescaleSlope=0.001, RescaleIntercept=0, **window)
     assert np.abs(shown(made) - BRIGHT).max() <= 1
+
+
+def as_typed(dataset: Dataset, tag: int, text: bytes) -> Dataset:
+    """A decimal string that is none."""
+    place = Tag(tag)
+    dataset[place] = RawDataElement(place, "DS", len(text), text, 0, False, True)
+    return dataset
+
+
+TYPED = [b"NaN ", b"40,5", b"1e999 ", b"wide"]
+"""fo-dicom 1756: seen in production; decimal commas, of consoles set to another language."""
+
+
+@pytest.mark.parametrize("text", TYPED)
+@pytest.mark.parametrize("tag", [0x00281050, 0x00281051], ids=["centre", "width"])
+def test_a_window_that_is_no_number_is_none(tag: int, text: bytes) -> None:
+    made = as_typed(grey(RAMP, 12, WindowCenter=7, WindowWidth=9), tag, text)
+    assert np.array_equal(shown(made), shown(grey(RAMP, 12)))
+
+
+@pytest.mark.parametrize("text", TYPED)
+@pytest.mark.parametrize("tag", [0x00281052, 0x00281053], ids=["intercept", "slope"])
+def test_a_rescale_that_is_no_number_is_named_and_not_passed_over(tag: int, text: bytes) -> None:
+    """A window in Hounsfield units would show other values than it is for."""
+    said = {"WindowCenter": 40, "WindowWidth": 400, "RescaleSlope": 1, "RescaleIntercept": 0}
+    with pytest.raises(NoPicture) as told:
+        shown(as_typed(grey(RAMP, 12, **said), tag, text))
+    assert told.value.fault is PixelFault.RESCALE
+
+
+def test_a_rescale_that_is_empty_is_none() -> None:
+    made = grey(RAMP, 12, RescaleSlope=None, RescaleIntercept=None, **WHOLE)
+    assert np.abs(shown(made) - BRIGHT).max() <= 1
+
+
+@pytest.mark.parametrize("said", ["RGB", "YBR_FULL", "YBR_FULL_422"])
+@pytest.mark.parametrize("stream", ["YCbCr", "RGB"])
+def test_a_jpeg_stream_says_itself_in_which_colours_it_is(stream: str, said: str) -> None:
+    """dcm4che 565, dicom-rs 829: the header says RGB of a JFIF stream, whose components are YCbCr,
+    or the other way round."""
+    colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 100, 50)], np.uint8)
+    painted = np.repeat(np.repeat(colours.reshape(2, 2, 3), 32, axis=0), 32, axis=1)
+    file = io.BytesIO()
+    as_it_is = {"keep_rgb": True} if stream == "RGB" else {}
+    Image.fromarray(painted).save(file, "JPEG", quality=95, subsampling=0, **as_it_is)
+    made = grey(painted[..., 0], PhotometricInterpretation=said, PlanarConfiguration=0)
+    file_of(made)
+    made.SamplesPerPixel, made.file_meta.TransferSyntaxUID = 3, JPEGBaseline8Bit
+    made.PixelData = encapsulate([file.getvalue()])
+    made["PixelData"].VR, made["PixelData"].is_undefined_length = "OB", True
+    luma = painted @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(shown_again(made) - luma).max() <= 3
+
+
+def test_one_bit_is_black_or_white() -> None:
+    """fo-dicom 1432."""
+    checked = np.indices((64, 64)).sum(axis=0) % 2
+    made = grey(checked.astype(np.uint8))
+    made.BitsAllocated, made.BitsStored, made.HighBit = 1, 1, 0
+    made["PixelData"].value = np.packbits(checked.ravel(), bitorder="little").tobytes()
+    assert np.array_equal(shown(made), checked * 255)
 
 
 @pytest.mark.parametrize("name", ["ModalityLUTSequence", "VOILUTSequence"])

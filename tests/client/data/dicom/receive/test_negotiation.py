@@ -27,7 +27,7 @@ from tests.client.data.dicom.running_receiver import site
 from tests.waiting import HUNG
 
 LENGTH, CLASS = item(0x51, (16384).to_bytes(4, "big")), item(0x52, b"1.2.3")
-PRIVATE = b"1.3.46.670589.2.5.1.1"
+PRIVATE, FIND = b"1.3.46.670589.2.5.1.1", b"1.2.840.10008.5.1.4.1.2.2.1"
 EXPLICIT, JPIP = b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.4.94"
 
 
@@ -81,28 +81,36 @@ def test_each_context_has_its_own_answer(port: int) -> None:
     dx = DX.encode()
     contexts = [
         context(1),
-        context(3, PRIVATE),
+        context(3, FIND),
         context(5, dx, JPIP),
         context(7, dx, JPIP, EXPLICIT),
         context(9, dx, EXPLICIT),
-        *(context(number, PRIVATE) for number in range(11, 256, 2)),
+        context(11, PRIVATE, JPIP),
+        *(context(number, PRIVATE) for number in range(13, 256, 2)),
     ]
     assert answered(port, request(*contexts)) == {
-        1: 0, 3: 3, 5: 4, 7: 0, 9: 0, **dict.fromkeys(range(11, 256, 2), 3),
+        1: 0, 3: 3, 5: 4, 7: 0, 9: 0, 11: 4, **dict.fromkeys(range(13, 256, 2), 0),
     }  # fmt: skip
 
 
 def test_a_sender_of_nothing_that_is_known_is_still_answered(port: int) -> None:
-    assert answered(port, request(context(1, PRIVATE))) == {1: 3}
+    assert answered(port, request(context(1, FIND), context(3, b"abc"))) == {1: 3, 3: 3}
 
 
-@pytest.mark.parametrize("number", [0, 2, 254])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(pytest.param(context(number), id=f"number {number}") for number in (0, 2, 254)),
+        pytest.param(item(0x20, bytes([1, 0, 0, 0]) + item(0x40, IMPLICIT)), id="no abstract"),
+        pytest.param(item(0x20, bytes([1, 0, 0, 0]) + item(0x30, VERIFICATION)), id="no transfer"),
+    ],
+)
 def test_what_the_library_cannot_take_is_aborted_and_not_left_waiting(
-    port: int, number: int
+    port: int, asked: bytes
 ) -> None:
-    """Numbers of contexts are odd (PS3.8, section 9.3.2.2)."""
+    """Numbers of contexts are odd, and each names its syntaxes (PS3.8, section 9.3.2.2)."""
     with socket.create_connection(("127.0.0.1", port), HUNG) as line:
-        line.sendall(request(context(number)))
+        line.sendall(request(asked))
         assert line.recv(10)[:1] == b"\7", "A-ABORT"
     assert answered(port, request()) == {1: 0}
 

@@ -88,8 +88,14 @@ def test_orthanc_pushes_studies_that_become_ready(orthanc: Path, tmp_path: Path)
 
 
 def test_orthanc_pushes_a_study_with_reports_in_it(orthanc: Path, tmp_path: Path) -> None:
-    """One report that is refused ends Orthanc's job: the images after it would never arrive."""
+    """One report that is refused ends Orthanc's job: the images after it would never arrive. So
+    does an object of a private class."""
     cases = [CASES / f"study_{name}.dcm" for name in ("ct0", "sr", "pr", "ct1")]
+    private = dcmread(cases[1])
+    private.SOPClassUID = private.file_meta.MediaStorageSOPClassUID = "1.3.12.2.1107.5.9.1"
+    private.SOPInstanceUID = private.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4.5.6"
+    private.save_as(tmp_path / "private.dcm")
+    cases.insert(1, tmp_path / "private.dcm")
     with Process(site(tmp_path / "alpha")) as process:
         with pacs(orthanc, tmp_path / "pacs", process.port) as client:
             for file in cases:
@@ -97,7 +103,7 @@ def test_orthanc_pushes_a_study_with_reports_in_it(orthanc: Path, tmp_path: Path
             studies = client.get("/studies").json()
             done = client.post("/modalities/site/store", json=studies)
             assert done.status_code == 200, done.text
-            assert (done.json()["InstancesCount"], done.json()["FailedInstancesCount"]) == (4, 0)
+            assert (done.json()["InstancesCount"], done.json()["FailedInstancesCount"]) == (5, 0)
         assert len(process.stored()) == 2
         assert process.stop() == 0
-        assert process.event("stopped")["not_needed"] == 2
+        assert process.event("stopped")["not_needed"] == 3

@@ -220,8 +220,8 @@ def test_retired_classes_that_archives_still_send_are_stored(
 def test_contexts_roles_and_extensions_that_are_not_known_cost_nothing_else(
     receiver: Process,
 ) -> None:
-    """128 contexts, most of them private; a sender that offers both roles; extended negotiation
-    and a user's identity, to which no answer means that they are not supported (PS3.7, D.3.3)."""
+    """128 contexts, most of no storage; a sender that offers both roles; extended negotiation and a
+    user's identity, to which no answer means that they are not supported (PS3.7, D.3.3)."""
     extension = SOPClassExtendedNegotiation()
     extension.sop_class_uid, extension.service_class_application_information = DX, b"\2\0\1\0"
     common = SOPClassCommonExtendedNegotiation()
@@ -229,11 +229,30 @@ def test_contexts_roles_and_extensions_that_are_not_known_cost_nothing_else(
     identity = UserIdentityNegotiation()
     identity.user_identity_type, identity.primary_field = 1, b"nobody"
     negotiation = [build_role(DX, scu_role=True, scp_role=True), extension, common, identity]
-    private = [f"1.3.46.670589.2.5.1.{number}" for number in range(127)]
-    with associated(receiver.port, *private, DX, negotiation=negotiation) as association:
+    others = [f"1.2.840.10008.5.1.4.1.2.{number}" for number in range(127)]  # of queries, or none
+    with associated(receiver.port, *others, DX, negotiation=negotiation) as association:
         assert {c.result for c in association.rejected_contexts} == {3}
         assert len(association.rejected_contexts) == 127
         assert sent(association, sendable(570)) == 0
+
+
+def test_private_classes_and_those_of_later_editions_are_answered_and_dropped(
+    receiver: Process,
+) -> None:
+    """fo-dicom 355: of 325 images of a Philips MR came 17, since those after its first private
+    object never did; dcm4chee-arc-light 3149."""
+    classes = [
+        "1.3.46.670589.11.0.0.12.4",  # Philips, examcard
+        "1.3.12.2.1107.5.9.1",  # Siemens, CSA non-image
+        "1.2.840.113619.4.26",  # GE, three-dimensional model
+        "1.2.840.10008.5.1.4.1.1.999",  # the standard's, some day
+    ]
+    before = len(receiver.stored())
+    with associated(receiver.port, *classes, DX) as association:
+        for number, sop_class in enumerate(classes):
+            assert sent(association, sendable(580 + number, SOPClassUID=sop_class)) == 0, sop_class
+        assert sent(association, sendable(590)) == 0
+    assert len(receiver.stored()) == before + 1
 
 
 def test_what_does_not_fit_is_answered_with_its_status(receiver: Process) -> None:

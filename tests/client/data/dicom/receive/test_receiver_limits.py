@@ -168,10 +168,12 @@ def test_what_cannot_be_understood_is_counted_and_fills_no_log(
     before, held = receiver.receiver.counts.rejected.total(), receiver.receiver._server.connections
     caplog.set_level("INFO")
     for _ in range(4):
-        association = associate(port(receiver))
-        association.dul.socket.send(message)
-        until(lambda: len(held) == 0, "the connection is closed")
-        association.abort()
+        with socket.create_connection(("127.0.0.1", port(receiver)), HUNG) as line:
+            line.sendall(request())
+            assert line.recv(1 << 16)[:1] == b"\2", "A-ASSOCIATE-AC"
+            line.sendall(message)
+            assert line.recv(1) == b"", "closed, and not only counted no more"
+        until(lambda: len(held) == 0, "its place is free again")
     assert receiver.receiver.counts.rejected["not understood"] == 4
     assert receiver.receiver.counts.rejected.total() == before + 4
     said = [record.message for record in caplog.records]
