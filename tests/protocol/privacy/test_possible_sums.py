@@ -189,7 +189,9 @@ def test_no_gradients_move_adamw_further(
         descent.step()
     moved = weights.detach().numpy() - start
     total = zeros(study)
-    total[both(study).update] = np.rint(moved.astype(np.float64) * update_scale(study))
+    ends = study.aggregation.update_range
+    within = np.clip(moved.astype(np.float64), -ends, ends)
+    total[both(study).update] = np.rint(within * update_scale(study))
     body = np.zeros(both(study).body, np.float32)
     body[: len(start)] = start
     assert not impossible(study, both(study), total, ALL, body)
