@@ -210,7 +210,8 @@ def adaptive_steps(rule: AdamW, steps: int) -> Floats:
             remembered = t if ratio == 1 else (np.power(ratio, t) - 1) / (ratio - 1)
     before = (1 - beta1) / (1 - np.power(beta1, t))
     after = (1 - np.power(beta2, t)) / (1 - beta2)
-    return np.sqrt(before**2 * after * remembered)
+    most: Floats = np.sqrt(before**2 * after * remembered)
+    return most
 
 
 def _stretch(study: Study) -> float:
