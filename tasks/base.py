@@ -67,6 +67,10 @@ class Task(ABC):
     """A public weight for the usual loss of each class or level, the first class first; empty: all
     alike. A patient's gradient is weighted before it is clipped, so that no weight changes what one
     patient may add. Scores are then probabilities of a weighted cohort."""
+    class_rates: ClassVar[tuple[float, ...]] = ()
+    """Which share of the drawn patients of each class or level trains, the first class first, the
+    largest 1; empty: all. Public constants by which a class that is common is thinned out. Privacy
+    is accounted at the study's sampling rate, which is the most that any patient has."""
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     purpose: ClassVar[str] = "research"
     licence: ClassVar[str] = ""

@@ -119,6 +119,7 @@ def _declarations(task: Task) -> None:
             " ..., 64, 64),), masked='radiograph'), with rows and columns as in the outcome.",
         )
     _class_weights(task)
+    _class_rates(task)
     if not isinstance(getattr(task, "title", None), str):
         _refuse(f"{own} has no title.", "Say in `title` what the task learns, in a few words.")
     names = [*task.schema.names, SPLIT]
@@ -142,31 +143,49 @@ def _class_weights(task: Task) -> None:
     own, weights = f"{type(task).__name__}.class_weights", task.class_weights
     if not weights:
         return
-    match task.outcome:
-        case Binary():
-            classes = 2
-        case Multiclass() | Ordinal():
-            classes = task.outcome.number
-        case _:
-            _refuse(
-                f"{own} weighs classes, of which {task.outcome!r} has none.",
-                "Leave it out, or weigh patients in `losses`.",
-            )
+    _one_a_class(own, task.outcome, weights)
     if type(task).losses is not Task.losses:
         _refuse(
             f"{own} weighs the usual loss, and {type(task).__name__}.losses is another.",
             "Weigh patients in `losses`, and leave class_weights out.",
         )
-    if len(weights) != classes or len(set(weights)) == 1:
-        _refuse(
-            f"{own} has {len(weights)} weights, {len(set(weights))} of them different; there are "
-            f"{classes} classes.",
-            "Give each class one, not all the same: all alike change nothing but the step.",
-        )
     if not all(0 < weight <= _HEAVIEST for weight in weights):
         _refuse(
             f"{own} has a weight that is not above 0 and at most {_HEAVIEST:g}.",
             "Divide them all by the largest: the clip norm bounds a patient in any case.",
+        )
+
+
+def _class_rates(task: Task) -> None:
+    own, rates = f"{type(task).__name__}.class_rates", task.class_rates
+    if not rates:
+        return
+    _one_a_class(own, task.outcome, rates)
+    if not all(0 < rate <= 1 for rate in rates) or max(rates) != 1:
+        _refuse(
+            f"{own} has a share that is not above 0 and at most 1, or none that is 1.",
+            "Divide them all by the largest: the class that is rarest trains whole, and the "
+            "study's sampling rate says how often.",
+        )
+
+
+def _one_a_class(own: str, outcome: OutcomeKind, constants: tuple[float, ...]) -> None:
+    """Refuses what are not constants of the outcome's classes, or all the same."""
+    match outcome:
+        case Binary():
+            classes = 2
+        case Multiclass() | Ordinal():
+            classes = outcome.number
+        case _:
+            _refuse(
+                f"{own} tells classes apart, of which {outcome!r} has none.",
+                "Leave it out, or weigh patients in `losses`.",
+            )
+    if len(constants) != classes or len(set(constants)) == 1:
+        _refuse(
+            f"{own} has {len(constants)} numbers, {len(set(constants))} of them different; there "
+            f"are {classes} classes.",
+            "Give each class one, not all the same: all alike change nothing but the step.",
         )
 
 

@@ -100,7 +100,8 @@ def shuffled(patch: pytest.MonkeyPatch) -> None:
     def sample(self: Patients, rate: float) -> Sample:
         generator = np.random.default_rng()
         drawn = generator.permutation(self._train)[: round(rate * len(self._train))]
-        return self._training(drawn, np.zeros(len(drawn)), lambda at: generator)
+        rows = self._cohort.draw(drawn, "train", np.zeros(len(drawn)))
+        return self._sample(rows, self._varied, lambda at: generator)
 
     patch.setattr(Patients, "private_sample", sample)
 

@@ -43,6 +43,16 @@ FRENCH: dict[str, str] = {
     "{number}, until {day}; legal basis: {basis}; signed by {person}; {known}": (
         "{number}, jusqu'au {day} ; base légale : {basis} ; signée par {person} ; {known}"
     ),
+    "Training starts from": "L'entraînement part de",
+    "the model {model}, made by study {study}": "le modèle {model}, issu de l'étude {study}",
+    "no epsilon bounds what that model tells of its patients": (
+        "aucun epsilon ne borne ce que ce modèle dit de ses patients"
+    ),
+    "that model may tell epsilon {epsilon} at delta {delta:g} of its patients; of a patient of "
+    "both, the costs add up": (
+        "ce modèle peut dire epsilon {epsilon} à delta {delta:g} de ses patients ; pour un patient "
+        "des deux, les coûts s'additionnent"
+    ),
     "epsilon {epsilon} at most": "epsilon {epsilon} au plus",
     "epsilon {epsilon} at delta {delta:g} if all is used": (
         "epsilon {epsilon} à delta {delta:g} si tout est utilisé"

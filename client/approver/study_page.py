@@ -83,6 +83,7 @@ def summarise(
         *_meaning(study, say),
         *([(say("Its delta"), large)] if (large := about_delta(study)) else []),
         *_assumption(study, say),
+        *_started(study, say),
         *_exact_sums(study, approvals.policy, say),
         *_what_stays(study, say),
         *_budget(study, approvals, say),
@@ -107,6 +108,23 @@ def _permit(study: Study, approvals: Approvals, say: Say) -> Lines:
         known=known,
     )
     return [(say("Permit"), stated)]
+
+
+def _started(study: Study, say: Say) -> Lines:
+    """What was told of patients before, where training goes on from a released model."""
+    start = study.start
+    if start is None:
+        return []
+    told = say("no epsilon bounds what that model tells of its patients")
+    if start.epsilon is not None and start.delta is not None:
+        told = say(
+            "that model may tell epsilon {epsilon} at delta {delta:g} of its patients; of a "
+            "patient of both, the costs add up",
+            epsilon=rounded_up(start.epsilon),
+            delta=start.delta,
+        )
+    what = say("the model {model}, made by study {study}", model=start.model, study=start.study)
+    return [(say("Training starts from"), f"{what}; {told}")]
 
 
 def _budget(study: Study, approvals: Approvals, say: Say) -> Lines:

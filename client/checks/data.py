@@ -128,7 +128,7 @@ def _dry_step(config: SiteConfig, name: str, cohorts: list[Cohort]) -> str:
     device = candidates(config.policy)[-1]
     learner = DPTrainer(task, 0, device.memory, device.device)
     weights = learner.model.weights()
-    patients = Patients(cohort, task.varied)
+    patients = Patients.of(task, cohort)
     batch = patients.private_sample(min(1.0, _MAX_BATCH / cohort.patients))
     started = time.monotonic()
     learner.clipped_sum(weights, batch, 1.0, 4096)

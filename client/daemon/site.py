@@ -41,6 +41,7 @@ from protocol.errors import Code, WardroundError, raised_at
 from protocol.exact.transcript import Past, context_of, replay, sign_share
 from protocol.extras import explained
 from protocol.identity import Identity
+from protocol.models.starting_model import check_parent, check_weights
 from protocol.privacy.possible_sums import check_declared
 from protocol.privacy.word_size import check_headroom
 from protocol.release import Sender
@@ -348,6 +349,10 @@ class Site:
                 remedy="Set policy.unmasked to true only if updates may be seen by others.",
                 rule="unmasked",
             )
+        if study.start is not None:
+            parent = self._governance.known(study.start.study)
+            if parent is not None:
+                check_parent(study, parent)
         task = registry.load_same(study.task)
         if study.query is not None:
             self._check_query(study, task)
@@ -419,7 +424,7 @@ class Site:
         learner = DPTrainer(
             task, study.optimisation.seed, device.memory, device.device, self._give_way
         )
-        patients = Patients(self._cohort(task, study), task.varied)
+        patients = Patients.of(task, self._cohort(task, study))
         scored = len(patients.evaluation)
         check_declared(study, self.name, trained=patients.training, scored=scored)
         if study.privacy.epsilon is not None:
@@ -451,6 +456,8 @@ class Site:
                 remedy="The study's learning rates are too high, or its coordinator is hostile: "
                 "ask who runs it. Nothing was spent.",
             )
+        if study.start is not None and message.round == 1:
+            check_weights(study.start, body[: study.model.parameters])
         loaded = self._load(study)
         present = study.sites if sections.exact else (self.name,)
         self._roster.now().check_participants(self._keys(study, present))

@@ -94,7 +94,7 @@ class AuditedStudy:
     def site(self, patients: Cohort, part: Part) -> AuditedSite:
         """The audited site with these patients."""
         study, name = self.study, self.study.sites[0]
-        held = Patients(patients, self.task.varied)
+        held = Patients.of(self.task, patients)
         drawn = drawn_features(tuple(patients.features.shape[1:]))
         self.learner.try_out(drawn, in_floats=study.sums_in_floats)
         contributor = Contributor(SiteContext(study, name, held, self.learner))

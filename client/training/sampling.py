@@ -7,7 +7,7 @@ patient's own: whoever else is in the cohort moves none of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 from client.data.cohort import Cohort
 from client.data.stored_rows import Features, read_rows
 from protocol.privacy.randomness import PatientDraws, poisson_sample
-from tasks.base import Varied
+from tasks.base import Task, Varied
 
 
 @dataclass(frozen=True)
@@ -129,15 +129,23 @@ def invented_labels(places: Tensor, shape: tuple[int, ...]) -> Tensor:
 class Patients:
     """A cohort as training and evaluation draw from it."""
 
-    def __init__(self, cohort: Cohort, varied: Varied | None = None) -> None:
-        """`varied`: what the task does to every record that trains (`Task.varied`)."""
-        self._cohort, self._varied = cohort, varied
+    def __init__(
+        self, cohort: Cohort, varied: Varied | None = None, class_rates: Sequence[float] = ()
+    ) -> None:
+        """`varied`: what the task does to every record that trains (`Task.varied`). `class_rates`:
+        which share of the drawn patients of each class trains (`Task.class_rates`)."""
+        self._cohort, self._varied, self._class_rates = cohort, varied, tuple(class_rates)
         self._train = cohort.members("train")
         scored = cohort.first(cohort.members("evaluation"), "evaluation")
         self.evaluation = self._sample(scored)
         """The first record of every patient of the evaluation part."""
         self.levels = None if cohort.levels is None else cohort.levels[scored]
         """(patients of the evaluation part, partitions): in which level that record is."""
+
+    @staticmethod
+    def of(task: Task, cohort: Cohort) -> Patients:
+        """As this task trains on them."""
+        return Patients(cohort, task.varied, task.class_rates)
 
     @property
     def training(self) -> int:
@@ -147,7 +155,8 @@ class Patients:
     def private_sample(
         self, rate: float, fresh: Callable[[], PatientDraws] = PatientDraws
     ) -> Sample:
-        """Each training patient with probability `rate`; randomness of the operating system.
+        """Each training patient with probability `rate`, or less where the task thins a class out;
+        randomness of the operating system.
 
         fresh: keys the draws; another one is given by tests only.
         """
@@ -155,27 +164,41 @@ class Patients:
         words = fresh().words(everyone)
         drawn = poisson_sample(words[:, 0], rate)
         picks = (words[drawn, 1] >> np.uint64(11)) * 2.0**-53
-        keys = fresh().words(everyone[drawn]) if self._varied is not None else words[:0]
+        rows, who = self._cohort.draw(self._train[drawn], "train", picks), everyone[drawn]
+        if self._class_rates:
+            kept = self._kept(rows, fresh().words(who)[:, 0])
+            rows, who = rows[kept], who[kept]
+        keys = fresh().words(who) if self._varied is not None else words[:0]
 
         def own(place: int) -> np.random.Generator:
             return np.random.Generator(np.random.Philox(key=keys[place]))
 
-        return self._training(self._train[drawn], picks, own)
+        return self._sample(rows, self._varied, own)
 
     def plain_sample(self, rate: float, generator: np.random.Generator) -> Sample:
         """The same from one seeded generator, for studies without privacy: reproducible."""
         drawn = self._train[generator.random(len(self._train)) < rate]
-        picks = generator.random(len(drawn))
-        return self._training(drawn, picks, lambda at: generator)
+        rows = self._cohort.draw(drawn, "train", generator.random(len(drawn)))
+        if self._class_rates:
+            rows = rows[self._kept(rows, generator.integers(0, 2**64, len(rows), np.uint64))]
+        return self._sample(rows, self._varied, lambda at: generator)
 
-    def _training(
-        self,
-        patients: npt.NDArray[np.int64],
-        picks: npt.NDArray[np.float64],
-        generators: Generators,
-    ) -> Sample:
-        rows = self._cohort.draw(patients, "train", picks)
-        return self._sample(rows, self._varied, generators)
+    def _kept(
+        self, rows: npt.NDArray[np.int64], words: npt.NDArray[np.uint64]
+    ) -> npt.NDArray[np.bool_]:
+        """Drawn records and a uniform word of each one's patient -> (B,) whether it trains.
+
+        That depends on the patient's own record and draws alone, and a patient with label y trains
+        with probability q r(y) <= q: the law with him is a mixture of the one at rate q and the one
+        without him, so that it is no further from the latter (joint convexity of the hockey-stick
+        divergence; Balle, Barthe and Gaboardi 2018, section 3). What is accounted is q.
+        """
+        labels = _floats(self._cohort.labels, rows).numpy()
+        kept = np.zeros(len(rows), np.bool_)
+        for label, share in enumerate(self._class_rates):
+            here = labels == label
+            kept[here] = poisson_sample(words[here], share)
+        return kept
 
     def _sample(
         self,

@@ -61,6 +61,7 @@ def verify(
     Example: wardround models verify models:/breast_cancer/1 --key bundle.json
     """
     from launch.review.program_file import SUFFIX, require_program_of
+    from protocol.document import digest
     from server.tracking import registered_model
 
     if not model.startswith("models:/"):
@@ -84,13 +85,14 @@ def verify(
         )
     facts = {
         "model": model,
+        "digest": digest(found.record.text.encode()),
         "signed": found.is_signed,
         "signer": signer,
         "study": record.study,
         "weights": record.weights,
         "files": dict(record.files),
     }
-    lines = [done, f"study    {record.study}", f"weights  {record.weights}"]
+    lines = [done, *(f"{name:<8} {facts[name]}" for name in ("digest", "study", "weights"))]
     print_result("\n".join(map(printable, lines)), facts, as_json)
 
 

@@ -303,6 +303,20 @@ class GatesConfig:
 
 
 @dataclass
+class StartConfig:
+    """A released model whose weights training starts from, with the epsilon that it carries."""
+
+    model: str = key(
+        "", "models:/NAME/VERSION, or a file that `wardround export` wrote; empty: none"
+    )
+    digest: str = key("", "the digest that this version must have; empty: any that is signed")
+    key: str = key(
+        "",
+        "the public key of its coordinator, or a file with it (empty: the credentials in use)",
+    )
+
+
+@dataclass
 class TrackingConfig:
     """MLflow."""
 
@@ -361,6 +375,7 @@ class Config:
     robust: RobustConfig = group(RobustConfig, "instead of the mean, where updates are seen")
     aggregation: AggregationConfig = group(AggregationConfig, "secure aggregation")
     evaluation: EvaluationConfig = group(EvaluationConfig, "how models are scored")
+    start: StartConfig = group(StartConfig, "the released model that training starts from")
     gates: GatesConfig = group(GatesConfig, "what a model must come to before it is approved")
     federation: FederationConfig = group(FederationConfig, "where the sites are")
     tracking: TrackingConfig = group(TrackingConfig, "MLflow")

@@ -26,6 +26,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Evaluation, Study
 from protocol.study.vector_layout import Sections
+from protocol.vectors import Vector
 from protocol.wire.messages import AcceptedBy, Ending, Frame, Ready, Share
 from server.outcome import Outcome
 from server.rounds import farewell
@@ -135,8 +136,16 @@ class Simulation(Protocol):
     """A federation that runs a study here, from its proposal to its outcome."""
 
     def run(
-        self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
-    ) -> Outcome: ...
+        self,
+        study: Study,
+        task: Task,
+        listener: Listener,
+        *,
+        checkpoint: Path | None = None,
+        start: Vector | None = None,
+    ) -> Outcome:
+        """start: (P,) float32 of the released model that the study starts from, if it does."""
+        ...
 
 
 SITES = "sites"
@@ -190,12 +199,18 @@ class InProcessFederation:
         return self.states[site, study.digest]
 
     def run(
-        self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
+        self,
+        study: Study,
+        task: Task,
+        listener: Listener,
+        *,
+        checkpoint: Path | None = None,
+        start: Vector | None = None,
     ) -> Outcome:
         """Raises what `RoundLoop.run` raises, or a site's own error where that says more."""
         self._checkpoint = checkpoint
         try:
-            return run_rounds(study, task, self._fleet, self.roster, listener, checkpoint)
+            return run_rounds(study, task, self._fleet, self.roster, listener, checkpoint, start)
         except WardroundError as error:
             if error.code in (Code.TOO_FEW_SITES, Code.AGGREGATION):
                 for site in self.governance.values():
@@ -211,13 +226,21 @@ def run_rounds(
     roster: Mapping[str, str],
     listener: Listener,
     checkpoint: Path | None,
+    start: Vector | None,
 ) -> Outcome:
     """Runs a study on simulated sites, which are all there or never will be. roster: site -> public
     identity key in hex. Raises what `RoundLoop.run` and `require_planned` raise."""
     require_planned(study.sites, roster)
     patience = Patience(join=0.0, poll=0.0, comeback=0.0, failures=3)
     rounds = RoundLoop(
-        study, task, fleet, roster, listener, checkpoint=checkpoint, patience=patience
+        study,
+        task,
+        fleet,
+        roster,
+        listener,
+        checkpoint=checkpoint,
+        patience=patience,
+        start=start,
     )
     ending: Ending = "failed"
     try:

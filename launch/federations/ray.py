@@ -28,6 +28,7 @@ from protocol.errors import Code, WardroundError
 from protocol.extras import Extra, require
 from protocol.identity import Identity
 from protocol.study.study import Study
+from protocol.vectors import Vector
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
 from server.outcome import Outcome
@@ -212,10 +213,16 @@ class RayFederation:
         self._fleet.close()
 
     def run(
-        self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
+        self,
+        study: Study,
+        task: Task,
+        listener: Listener,
+        *,
+        checkpoint: Path | None = None,
+        start: Vector | None = None,
     ) -> Outcome:
         """Raises what `RoundLoop.run` raises."""
-        return run_rounds(study, task, self._fleet, self._roster, listener, checkpoint)
+        return run_rounds(study, task, self._fleet, self._roster, listener, checkpoint, start)
 
 
 # --- in a worker ---

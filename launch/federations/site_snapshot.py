@@ -58,7 +58,7 @@ class WorkerContext:
 
     def patients(self, site: str) -> Patients:
         if site not in self._patients:
-            self._patients[site] = Patients(self._cohort(site), self._task.varied)
+            self._patients[site] = Patients.of(self._task, self._cohort(site))
         return self._patients[site]
 
     def site(self, name: str) -> Site:

@@ -44,6 +44,7 @@ class Lineage:
             "launched_by": self.study["account"],
             "submitted": self.study["submitted"],
             "task": self.study["document"]["task"],
+            "start": self.study["document"].get("start"),
             "configuration": self.study["configuration"],
             "gates": self.gates,
             "decisions": [
@@ -64,6 +65,7 @@ class Lineage:
             f"study     {of['study']}",
             f"launched  by {of['launched_by']} on {str(of['submitted'])[:10]}",
             f"code      task {task['name']} version {task['version']}, source {task['source']}",
+            *_started(of["start"]),
             *(f"gate      {name}: {says}" for name, says in sorted(self.gates.items())),
         ]
         for one in self.decisions:
@@ -75,6 +77,13 @@ class Lineage:
         if not self.decisions:
             lines.append("decision  none yet")
         return lines
+
+
+def _started(start: Mapping[str, Any] | None) -> list[str]:
+    """From which released model it was trained on."""
+    if start is None:
+        return []
+    return [f"from      {start['model']}, which study {start['study']} released"]
 
 
 def lineage(review: Review, model: str, version: str) -> Lineage:

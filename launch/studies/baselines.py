@@ -19,6 +19,7 @@ from client.training.sampling import Patients
 from launch.config.schema import AlgorithmConfig, Config, RobustConfig, StopConfig
 from launch.federations.inprocess import InProcessFederation
 from launch.studies.baseline_steps import suited
+from launch.studies.starting_model import starting_weights
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.outcomes.base import Scores
@@ -69,7 +70,7 @@ def compare(
     pooled = pool(cohorts)
     patients = Patients(pooled).evaluation
     labels = patients.labels.numpy().astype(np.float64)
-    learner = DPTrainer(task, config.seed)
+    learner, start = DPTrainer(task, config.seed), starting_weights(config)
 
     def judge(which: str, name: str, models: list[Vector], untrained: int = 0) -> BaselineScore:
         scored = [learner.scores(weights, patients) for weights in models]
@@ -85,7 +86,8 @@ def compare(
         def alone(config: Config, part: Cohort) -> Vector:
             share = len(part.members("train")) / max(1, len(cohort.members("train")))
             study = build_study(config, task, {name: max(1, round(size * share))})
-            return InProcessFederation({name: part}).run(study, task, Listeners()).weights
+            federation = InProcessFederation({name: part})
+            return federation.run(study, task, Listeners(), start=start).weights
 
         try:
             return alone(suited(_alone(config), cohort, alone, worth), cohort)
@@ -101,7 +103,8 @@ def compare(
         return task.outcome.figures_of(scores, observed)[task.outcome.compared[0]]
 
     def trained(which: str, name: str, weights: list[Vector | None]) -> BaselineScore:
-        models = [FlatModel(task, config.seed).weights() if w is None else w for w in weights]
+        first = FlatModel(task, config.seed).weights() if start is None else start
+        models = [first if w is None else w for w in weights]
         return judge(which, name, models, sum(w is None for w in weights))
 
     rows = []

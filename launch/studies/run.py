@@ -33,6 +33,7 @@ from launch.studies.run_folder import (
     leave,
     leave_unfinished,
 )
+from launch.studies.starting_model import starting_weights
 from launch.studies.study_builder import build_study, chosen
 from protocol.errors import Code, WardroundError
 from protocol.privacy.epsilon_text import rounded_up
@@ -111,7 +112,13 @@ def run_inprocess(
             for report in record.reports:
                 shown.round(report)
             try:
-                federation.run(study, task, record, checkpoint=record.checkpoint)
+                federation.run(
+                    study,
+                    task,
+                    record,
+                    checkpoint=record.checkpoint,
+                    start=starting_weights(config),
+                )
             except WardroundError:
                 release_unfinished(record.outcome, folder, console)
                 raise

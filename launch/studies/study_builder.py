@@ -28,8 +28,10 @@ from launch.config.study_documents import (
     subgroups_of,
 )
 from launch.studies.plan_spares import spare_attempts
+from launch.studies.starting_model import starting_model
 from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
+from protocol.models.starting_model import StartingModel, check_parent
 from protocol.privacy.accounting import recommended_scale
 from protocol.privacy.calibration import (
     coarsened,
@@ -75,7 +77,8 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
 
     Raises WardroundError: CONFIGURATION naming the option, or the task's method that breaks its
     contract; NO_DATA naming a site where nobody trains; EPSILON_UNREACHABLE; REFUSED_STUDY for
-    texts that cannot be shown.
+    texts that cannot be shown, or a model to start from that is of another kind; and as
+    `starting_model`.
     """
     contract.check(task)
     declared = chosen(config, declared)
@@ -92,8 +95,9 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             f"There is no server optimiser {config.optimiser.name!r}.",
             remedy=f"Choose one of: {', '.join(NAMES)}.",
         )
+    started = starting_model(config)
     try:
-        study = _calibrated(config, _draft(config, task, declared))
+        study = _calibrated(config, _draft(config, task, declared, started))
     except ValidationError as error:
         where, what, _ = first_fault(error)
         raise WardroundError(
@@ -102,6 +106,8 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             remedy="`wardround run --info` explains every key.",
         ) from None
     check_texts(study)
+    if started is not None:
+        check_parent(study, started.study)
     return study
 
 
@@ -149,7 +155,9 @@ def _calibrated(config: Config, draft: Study) -> Study:
     return with_words(study)
 
 
-def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
+def _draft(
+    config: Config, task: Task, declared: Mapping[str, int], started: StartingModel | None
+) -> Study:
     """The study with a noise multiplier of 1 wherever noise will be."""
     model = FlatModel(task, config.seed)
     layout = model.layout
@@ -240,6 +248,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
         outcome=task.outcome,
         gates=gates_of(config, task),
+        start=None if started is None else started.start,
     )
 
 

@@ -11,6 +11,7 @@ import math
 from typing import assert_never
 
 import numpy as np
+import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK
@@ -45,6 +46,7 @@ from protocol.study.vector_layout import (
 from protocol.vectors import Vector
 
 Sites = frozenset[str]
+Floats = npt.NDArray[np.float64]
 _MARGIN = 2
 """Declared numbers of patients are banded, and cohorts grow: so many times more are possible."""
 _CHECKS = 8
@@ -110,9 +112,7 @@ def impossible(
 def _longest_update(study: Study, participants: Sites, model: Vector) -> float:
     """The most that the update's L2 norm can be, in integer units."""
     match study.privacy.traits.training:
-        case "plain_steps":
-            return math.inf
-        case "dp_sgd":
+        case "plain_steps" | "dp_sgd":
             return _longest_steps(study, participants, model)
         case "clipped_sum":
             return _longest_clipped_sum(study, participants)
@@ -136,9 +136,30 @@ def _longest_clipped_sum(study: Study, participants: Sites) -> float:
 
 
 def _longest_steps(study: Study, participants: Sites, model: Vector) -> float:
-    """T steps of lr times (clipped gradients and Gaussian noise) / (q N_s) at site s, weighted by
-    N_s / N: the sites' numbers of patients cancel."""
+    """T steps at every site from what it was sent, weighted by N_s / N, encoded and added up."""
+    dimension, steps = study.model.parameters, study.optimisation.local_steps
+    match study.optimisation.local_optimiser:
+        case Sgd():
+            moved = _moved_along_gradients(study, participants)
+        case AdamW() as rule:
+            share = study.patients(participants) / study.patients()
+            moved = share * _moved_by_adamw(study, rule, _length(model))
+        case never:
+            assert_never(never)
+    rounding: Rounding = "patient"  # to the nearest integer
+    if study.aggregation.update_bits is not None:  # to either neighbour, and rotated in float32
+        rounding, steps = "site", steps + 2 * dimension.bit_length()
+    in_float32 = _FLOAT32 * (steps + 1) * (moved + _length(model))
+    rounded = len(participants) * rounding_moves(rounding, dimension)
+    return (moved + in_float32) * update_scale(study) + rounded
+
+
+def _moved_along_gradients(study: Study, participants: Sites) -> float:
+    """T steps of lr times (clipped gradients and Gaussian noise) / (q N_s) at site s: weighted by
+    N_s / N, the sites' numbers of patients cancel. Plain gradients have no bound."""
     plan, privacy, dimension = study.optimisation, study.privacy, study.model.parameters
+    if not privacy.traits.private:
+        return math.inf
     stretch, steps = _stretch(study), plan.local_steps
     samples = study.aggregation.attempts * steps * len(participants)
     norm = privacy.clip_norm * (1 + SITE_SLACK + SLACK)
@@ -151,25 +172,55 @@ def _longest_steps(study: Study, participants: Sites, model: Vector) -> float:
     normal = math.sqrt(dimension + 2 * math.sqrt(dimension * level) + 2 * level)
     noise = privacy.noise_multiplier * norm * math.sqrt(steps * len(participants)) * normal
     expected = privacy.sampling_rate * study.patients()
-    moved = stretch * plan.local_lr * (steps * patients * norm + noise) / expected
-    rounding: Rounding = "patient"  # to the nearest integer
-    if study.aggregation.update_bits is not None:  # to either neighbour, and rotated in float32
-        rounding, steps = "site", steps + 2 * dimension.bit_length()
-    in_float32 = _FLOAT32 * (steps + 1) * (moved + _length(model))
-    rounded = len(participants) * rounding_moves(rounding, dimension)
-    return (moved + in_float32) * update_scale(study) + rounded
+    return stretch * plan.local_lr * (steps * patients * norm + noise) / expected
+
+
+def _moved_by_adamw(study: Study, rule: AdamW, length: float) -> float:
+    """However large gradients are, and whatever an algorithm adds to them: each coordinate of a
+    step is at most lr times `adaptive_steps` (Kingma and Ba 2015, section 2.1), and what decays is
+    what was sent, of this length, and what the steps before have made."""
+    plan, dimension = study.optimisation, study.model.parameters
+    steps, decay = plan.local_steps, plan.local_lr * rule.weight_decay
+    growth = max(1.0, decay - 1)  # of what was made; a decay above 2 overshoots
+    longest = adaptive_steps(rule, steps)
+    with np.errstate(over="ignore"):
+        later = np.power(growth, np.arange(steps - 1, -1, -1, dtype=np.float64))
+        decayed = 1 - (1 - decay) ** steps if decay <= 1 else 1 + growth * float(later[0])
+        made = float(np.sum(longest * later))
+    return plan.local_lr * math.sqrt(dimension) * made + decayed * length
+
+
+def adaptive_steps(rule: AdamW, steps: int) -> Floats:
+    """(steps,) float64: the most that |first moment| / sqrt(second moment), both without the bias
+    of their beginning, can be at step 1, 2, ... whatever the gradients g were.
+
+    The moments are the means of g and g^2 with weights a and b that add up to 1, so that by Cauchy
+    and Schwarz the ratio is at most sqrt(sum a^2 / b), which g = a / b reaches; infinite where the
+    second moment forgets what the first one remembers.
+    """
+    t = np.arange(1, steps + 1, dtype=np.float64)
+    beta1, beta2 = rule.beta1, rule.beta2
+    if beta1 == 0:
+        remembered = np.ones(steps)
+    elif beta2 == 0:
+        remembered = np.where(t == 1, 1.0, np.inf)
+    else:
+        ratio = beta1**2 / beta2
+        with np.errstate(over="ignore"):
+            remembered = t if ratio == 1 else (np.power(ratio, t) - 1) / (ratio - 1)
+    before = (1 - beta1) / (1 - np.power(beta1, t))
+    after = (1 - np.power(beta2, t)) / (1 - beta2)
+    most: Floats = np.sqrt(before**2 * after * remembered)
+    return most
 
 
 def _stretch(study: Study) -> float:
-    """How much longer an algorithm may make the sum of a round's steps."""
+    """How much longer an algorithm may make the sum of a round's steps along gradients."""
     plan = study.optimisation
-    match plan.local_optimiser:
-        case Sgd(weight_decay=0, momentum=momentum):
-            summed = 1 / (1 - momentum)  # what a gradient adds to all later steps together
-        case Sgd() | AdamW():  # steps of their own, which no gradient bounds
-            return math.inf
-        case never:
-            assert_never(never)
+    rule = plan.local_optimiser
+    if not isinstance(rule, Sgd) or rule.weight_decay:
+        return math.inf  # steps of their own, which no gradient bounds
+    summed = 1 / (1 - rule.momentum)  # what a gradient adds to all later steps together
     match plan.local:
         case FedAvgOptions() | FedBNOptions() | DittoOptions():
             return summed

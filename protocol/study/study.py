@@ -50,6 +50,7 @@ from protocol.study.gates import Gates
 from protocol.study.permit import Permit
 from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, is_shared, traits_of
 from protocol.study.query import Query
+from protocol.study.start import Start
 from protocol.study.subgroups import MOST_PARTITIONS, Partition, by_hospital, check_partitions
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -355,6 +356,8 @@ class Study(Document):
     them."""
     gates: Gates | None = added_field(None)
     """What the model must come to before a reviewer may approve it."""
+    start: Start | None = added_field(None)
+    """The released model whose weights round 1 starts from; None: those that the task draws."""
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -442,6 +445,8 @@ class Study(Document):
             raise ValueError("a query has neither rounds nor parameters, every other study both")
         if asks and not (self.privacy.mode == QUERY_MODE and self.evaluation.noised):
             raise ValueError(f"a query takes mode {QUERY_MODE} and a noised release")
+        if asks and self.start is not None:
+            raise ValueError("a query starts from no model")
         if asks and self.evaluation.subgroups:
             raise ValueError("a query has no subgroups: its tables tell patients apart")
         if asks and self.privacy.noise_multiplier != self.evaluation.noise_multiplier:

@@ -11,15 +11,19 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self
 
+import numpy as np
+
 from protocol import durable_files
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
 from protocol.housekeeping import Housekeeping
 from protocol.identity import fingerprint
+from protocol.models.starting_model import check_parent
 from protocol.release import RELEASE
 from protocol.study.states import StudyState
 from protocol.study.study import Study
 from protocol.terminal.study_texts import check_texts
+from protocol.vectors import Vector
 from protocol.wire.enrolment import CARD_PATH
 from protocol.wire.flower_encoding import DISK_FULL
 from protocol.wire.sizes import refuse_too_large
@@ -296,7 +300,8 @@ class Coordinator:
             uri=self.config.tracking.uri,
         )
         folder, shown = self._folder / study.digest, redacted(configuration)
-        run = StudyRun.create(folder, self._services, study, submission, shown)
+        start = self._start_of(study)
+        run = StudyRun.create(folder, self._services, study, submission, shown, start)
         self._begin(run)
         return run.digest, run.state
 
@@ -348,7 +353,40 @@ class Coordinator:
                 )
         from server.model.global_model import initial_weights  # PyTorch: not to wait for a study
 
-        initial_weights(study, task)
+        initial_weights(study, task, self._start_of(study))
+
+    def _start_of(self, study: Study) -> Vector | None:
+        """(P,) float32, the model that the study starts from, as one of this coordinator's own
+        studies released it: what others hold of it is not asked. None where it starts from none.
+
+        Raises WardroundError: REFUSED_STUDY where no finished study here made it, where that one is
+        of another kind, or where less epsilon is said to come along; STATE where its weights were
+        removed.
+        """
+        start = study.start
+        if start is None:
+            return None
+        made = self.study(start.study)
+        outcome = None if made is None else made.released()
+        if made is None or outcome is None:
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                f"The study starts from the model {start.model}, and study {start.study[:12]}, "
+                "which made it, has not finished at this coordinator.",
+                remedy="Start from a model that this coordinator released, or leave start.model "
+                "out. Elsewhere, models of any coordinator can be started from in one process.",
+            )
+        check_parent(study, made.study)
+        try:
+            content = made.weights.read_bytes()
+        except OSError:
+            raise WardroundError(
+                Code.STATE,
+                f"The coordinator has the weights of study {start.study[:12]} no longer.",
+                remedy="They were removed (`wardround coordinator prune`): put them back from a "
+                "backup, or start from another model.",
+            ) from None
+        return np.frombuffer(content, dtype="<f4").astype(np.float32)
 
     # --- inside ---
     def _load(self, name: str) -> None:

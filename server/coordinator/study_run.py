@@ -1,9 +1,10 @@
 """One study at the coordinator: its folder, its thread, and how it resumes after a restart.
 
-The folder holds study.json (the canonical document), submission.json, configuration.json,
-accepted.json (who has accepted it), checkpoint.pt after every round, attempts.json before every
-attempt, events.jsonl, at the end weights.f32 and summary.json, and untold.json until every site
-knows of the end. An empty file `paused` or `cancelled` says what the owner has asked for.
+The folder holds study.json (the canonical document), submission.json, configuration.json, start.f32
+(the weights of the released model that it starts from, if it does), accepted.json (who has accepted
+it), checkpoint.pt after every round, attempts.json before every attempt, events.jsonl, at the end
+weights.f32 and summary.json, and untold.json until every site knows of the end. An empty file
+`paused` or `cancelled` says what the owner has asked for.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from protocol.housekeeping import reason
 from protocol.identity import Identity
 from protocol.study.states import StudyState
 from protocol.study.study import Name, Study
+from protocol.vectors import Vector
 from server.coordinator.journal import Journal
 from server.coordinator.storage import Storage
 from server.coordinator.study_events import (
@@ -59,7 +61,7 @@ from tasks import registry
 if TYPE_CHECKING:
     from server.rounds.round_loop import RoundLoop
 
-_EVENTS, _ACCEPTED = "events.jsonl", "accepted.json"
+_EVENTS, _ACCEPTED, _START = "events.jsonl", "accepted.json", "start.f32"
 ATTEMPTS = "attempts.json"
 _LAST_WORD = 15.0
 """Seconds: longer than sites are asked to note that a study has ended."""
@@ -177,8 +179,10 @@ class StudyRun:
         study: Study,
         submission: Submission,
         configuration: Mapping[str, Any],
+        start: Vector | None = None,
     ) -> StudyRun:
-        """A new study: opens its tracking and makes its folder, whole or not at all.
+        """A new study: opens its tracking and makes its folder, whole or not at all. start: (P,)
+        float32 that it starts from, kept here, since their own study may be pruned meanwhile.
 
         Raises WardroundError(TRACKING), OSError.
         """
@@ -189,6 +193,9 @@ class StudyRun:
         try:
             durable_files.make_folder(new)
             durable_files.write(new / "study.json", study.document)
+            if start is not None:
+                weights = np.ascontiguousarray(start, dtype="<f4")
+                durable_files.write(new / _START, weights.data)
             write_json(new / "submission.json", submission.model_dump())
             write_json(new / "configuration.json", configuration)
             StudyLog(new / _EVENTS).append("submitted", account=submission.account)
@@ -432,7 +439,13 @@ class StudyRun:
             revoked=lambda: roster.revoked(self.study),
             accepted=self._accepted(),
             remember=self._remember,
+            start=self._start_weights(),
         )
+
+    def _start_weights(self) -> Vector | None:
+        if self.study.start is None:
+            return None
+        return np.fromfile(self.folder / _START, dtype="<f4").astype(np.float32)
 
     def _accepted(self) -> list[str]:
         """The sites that have accepted the study, as far as that was noted."""

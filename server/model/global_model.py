@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from protocol.errors import Code, WardroundError
+from protocol.models.starting_model import check_weights
 from protocol.study.algorithms import (
     DittoOptions,
     FedAvgOptions,
@@ -34,10 +35,10 @@ from tasks.flat_model import FlatModel
 class GlobalModel:
     """After `round` rounds. Holds opened sums only."""
 
-    def __init__(self, study: Study, task: Task) -> None:
-        """Raises WardroundError(REFUSED_STUDY) where the task's model is not the study's."""
+    def __init__(self, study: Study, task: Task, start: Vector | None = None) -> None:
+        """Arguments and errors are those of `initial_weights`."""
         self.study = study
-        self._weights = torch.from_numpy(initial_weights(study, task))
+        self._weights = torch.from_numpy(initial_weights(study, task, start))
         self._optimiser = optimisers.build(self._weights, study.optimisation.server)
         self._average: torch.Tensor | None = None
         self._averaged = 0
@@ -145,10 +146,12 @@ def halvings(rounds: int) -> set[int]:
     return {rounds >> k for k in range(1, rounds.bit_length())}
 
 
-def initial_weights(study: Study, task: Task) -> Vector:
+def initial_weights(study: Study, task: Task, start: Vector | None = None) -> Vector:
     """The model that round 1 starts from; the same everywhere for one study. A query has none.
 
-    Raises WardroundError(REFUSED_STUDY) where the installed task's model is not the study's.
+    start: (P,) float32, those of the released model that the study names, where it names one.
+    Raises WardroundError: REFUSED_STUDY where the installed task's model is not the study's,
+    WEIGHTS where those to start from are not the study's.
     """
     if study.query is not None:
         return np.zeros(0, np.float32)
@@ -160,7 +163,11 @@ def initial_weights(study: Study, task: Task) -> Vector:
             remedy="Install the same version of the task here and at every site, with the same "
             "files of pretrained weights.",
         )
-    return model.weights()
+    if study.start is None:
+        return model.weights()
+    given = np.zeros(0, np.float32) if start is None else np.array(start, np.float32)
+    check_weights(study.start, given)
+    return given
 
 
 def diverged(study: Study, round_: int) -> WardroundError:

@@ -341,7 +341,7 @@ def _training(study: Study) -> str:
         study.aggregation.robust,
         study.optimisation.stop,
     )
-    lines = []
+    lines = [_started(study)] if study.start is not None else []
     match local:
         case FedAvgOptions():
             pass
@@ -376,6 +376,18 @@ def _training(study: Study) -> str:
             f"{stop.metric.replace('_', ' ')}, and then to release the best model scored."
         )
     return "\n\n".join(["## How it was trained", *lines]) if lines else ""
+
+
+def _started(study: Study) -> str:
+    start = study.start
+    if start is None:
+        return ""
+    return (
+        f"It was not trained from nothing: round 1 began with the weights `{start.weights}` of "
+        f"`{as_markdown(start.model)}` (record `{start.record}`), which study `{start.study}` "
+        "released. Patients who evaluate here may have trained that model, where the studies do "
+        "not set the same patients apart: the figures are then too good."
+    )
 
 
 def _performance(outcome: Outcome) -> str:

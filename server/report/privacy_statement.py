@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
+from protocol.models.starting_model import carried
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.releases import assumption, evaluation_event, max_evaluations, training_event
 from protocol.study.study import Study
@@ -65,6 +66,8 @@ def _rows(study: Study, outcome: Outcome | None, earlier: str) -> Iterator[tuple
     yield "neighbouring data sets", "with and without one patient"
     yield "mechanism", "; ".join(_mechanisms(study))
     yield "composition", _composition(study, outcome)
+    if study.start is not None:
+        yield "composition with the model it starts from", _carried(study)
     if earlier:
         yield "composition with earlier studies", as_markdown(earlier)
     yield "trust", _trust(study)
@@ -112,6 +115,17 @@ def _composition(study: Study, outcome: Outcome | None) -> str:
     return (
         f"{counted}, at most {max_evaluations(study)} of them scoring; with other studies, queries "
         "and sweeps in the ledger of each site, not here"
+    )
+
+
+def _carried(study: Study) -> str:
+    """Sequential composition, for whoever is a patient of both; under each one's own trust."""
+    epsilon, delta = carried(study)
+    if epsilon is None or delta is None:
+        return "no epsilon covers every patient of both"
+    return (
+        f"of a patient of both, at most epsilon {rounded_up(epsilon)} at delta {delta:g}: the sum "
+        "of the plans of all studies it comes from, each under the trust that its own card states"
     )
 
 

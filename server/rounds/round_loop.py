@@ -18,6 +18,7 @@ import numpy as np
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer, answers
 from protocol.metrics.subgroup_figures import SubgroupFigures, subgroup_figures
+from protocol.models.starting_model import in_words
 from protocol.outcomes.estimates import Estimate
 from protocol.statistics.analyses import analyse
 from protocol.statistics.results import AnalysisResult
@@ -32,6 +33,7 @@ from protocol.study.vector_layout import (
     histogram_variance,
     of_everyone,
 )
+from protocol.vectors import Vector
 from server.model import attempt_record
 from server.model.attempts import Attempts
 from server.model.checkpoint import Checkpoint
@@ -70,6 +72,7 @@ class RoundLoop:
         revoked: Callable[[], frozenset[str]] = frozenset,
         accepted: Collection[str] = (),
         remember: Callable[[Collection[str]], None] = lambda accepted: None,
+        start: Vector | None = None,
     ) -> None:
         """identities: site -> public identity key in hex, the coordinator's own roster. revoked:
         the study's sites whose keys no sum may hold any more.
@@ -77,13 +80,14 @@ class RoundLoop:
         `cancelled` is checked between exchanges. begun: the file of the attempts that sites may
         have seen (`attempt_record`), for sites that outlive this process. store: does the write of
         either file, and may wait until it succeeds. If they exist, the study resumes there.
-        accepted, remember: as for `Participants`.
+        accepted, remember: as for `Participants`. start: as for `initial_weights`.
         """
         self.study, self.fleet, self.listener = study, fleet, listener
         self.patience = patience or Patience()
         self._identities = identities
         self.traffic = Traffic()
-        self.model, self.attempts, self.suspects = GlobalModel(study, task), Attempts(), Suspects()
+        self.model = GlobalModel(study, task, start)
+        self.attempts, self.suspects = Attempts(), Suspects()
         self._attempt = Attempt(
             study,
             identities,
@@ -397,7 +401,12 @@ def pause(failures: int, poll: float) -> float:
 
 
 def uncovered(study: Study) -> str:
-    """Which patients the study's epsilon does not cover, in words for every report."""
+    """Which patients the study's epsilon does not cover, in words for every report; among them
+    those of the model that it starts from, with the epsilon of that."""
+    return " ".join(said for said in (_uncovered_here(study), in_words(study)) if said)
+
+
+def _uncovered_here(study: Study) -> str:
     if study.exact is not None:
         return (
             f"Epsilon covers the noised counts alone. Up to {study.exact.iterates} sums have no "

@@ -35,7 +35,7 @@ CREDENTIALS = "WARDROUND_CREDENTIALS"
 APPROVED = "approved"
 """Alias of the version that a reviewer has approved; it counts only with the signed decision."""
 _ADDRESS = re.compile(r"models:/([^/@]+)(?:/([0-9]{1,9})|@approved)")
-_DATA = "data/data"
+DATA = "data/data"
 """Where MLflow puts the folder that `released_model.write` made."""
 _MOST = 100
 """Files that are listed before a model counts as changed; a record names 50 at most."""
@@ -125,7 +125,7 @@ def load(
                 + ("it has no record." if record is None else "no key trusted here signed it."),
                 stacklevel=2,
             )
-        return released_model.load(found.folder / _DATA)
+        return released_model.load(found.folder / DATA)
 
 
 def _trusted(key: str | Path | None) -> bytes | None:
@@ -230,7 +230,7 @@ def _download(
     """The files that the record names, which must be all there are; without a record, those that
     `released_model.load` reads. One by one, so that no name that the store gives is a path here."""
     wanted: dict[str, str | None] = {
-        f"{_DATA}/{name}": None for name in (released_model.REFERENCE, released_model.WEIGHTS)
+        f"{DATA}/{name}": None for name in (released_model.REFERENCE, released_model.WEIGHTS)
     }
     if record is not None:
         wanted = dict(record.record.files)

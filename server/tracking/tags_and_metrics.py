@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
+from protocol.models.starting_model import carried
 from protocol.outcomes.estimates import Estimate
 from protocol.outcomes.kinds import FIRST, HEADLINES
 from protocol.privacy.epsilon_text import rounded_up
@@ -53,6 +54,15 @@ def claims(outcome: Outcome) -> dict[str, str]:
         "wardround.uncovered": outcome.uncovered or "nobody",
         "wardround.sites_per_patient": str(study.privacy.sites_per_patient),
     }
+    if (start := study.start) is not None:
+        epsilon, delta = carried(study)
+        tags |= {
+            "wardround.start": start.model,
+            "wardround.start_study": start.study,
+            "wardround.start_weights": start.weights,
+            "wardround.carried_epsilon": "none" if epsilon is None else repr(epsilon),
+            "wardround.carried_delta": "none" if delta is None else repr(delta),
+        }
     if by := subgroups.in_a_tag(outcome):
         tags["wardround.subgroups"] = by
     if outcome.weights.size:

@@ -259,6 +259,35 @@ class WeightsBesideLosses(TwoLogits):
     class_weights = (1.0, 9.0)
 
 
+class Thinned(Sound):
+    class_rates = (0.1, 1.0)
+
+
+class ThinnedBesideLosses(TwoLogits):
+    class_rates = (0.1, 1.0)
+
+
+class TooManyRates(Sound):
+    class_rates = (0.1, 0.2, 1.0)
+
+
+class NobodyWhole(Sound):
+    class_rates = (0.1, 0.9)
+
+
+class OneTwice(Sound):
+    class_rates = (1.0, 2.0)
+
+
+class NobodyOfOne(Sound):
+    class_rates = (0.0, 1.0)
+
+
+class RatesOfNumbers(Sound):
+    outcome = Regression(low=0, high=1)
+    class_rates = (0.1, 1.0)
+
+
 class ManyClasses(Sound):
     outcome = "several"  # type: ignore[assignment]  # the slip
 
@@ -285,18 +314,25 @@ SLIPS: dict[type[Task], str] = {
     Doubles: "Doubles.features returns float64",
     RowsLost: "RowsLost.features makes (5, 5) of 6 records",
     BigScore: "BigScore.scores gives scores that are no numbers between 0 and 1",
-    TooManyWeights: "TooManyWeights.class_weights has 3 weights",
-    EqualWeights: "EqualWeights.class_weights has 2 weights, 1 of them different",
+    TooManyWeights: "TooManyWeights.class_weights has 3 numbers",
+    EqualWeights: "EqualWeights.class_weights has 2 numbers, 1 of them different",
     NoWeight: "NoWeight.class_weights has a weight that is not above 0",
-    WeightsOfNumbers: "WeightsOfNumbers.class_weights weighs classes, of which",
+    WeightsOfNumbers: "WeightsOfNumbers.class_weights tells classes apart, of which",
     WeightsBesideLosses: "WeightsBesideLosses.class_weights weighs the usual loss",
+    TooManyRates: "TooManyRates.class_rates has 3 numbers",
+    NobodyWhole: "NobodyWhole.class_rates has a share",
+    OneTwice: "OneTwice.class_rates has a share",
+    NobodyOfOne: "NobodyOfOne.class_rates has a share",
+    RatesOfNumbers: "RatesOfNumbers.class_rates tells classes apart",
     WrongSlopes: "WrongSlopes.slopes are not the slopes of its losses",
     SecondTemperature: "SecondTemperature.schema names the column temp twice",
     ManyClasses: "ManyClasses.outcome is 'several'",
 }
 
 
-@pytest.mark.parametrize("task", [Sound, TwoLogits, Dropping, Pictures, Weighted])
+@pytest.mark.parametrize(
+    "task", [Sound, TwoLogits, Dropping, Pictures, Weighted, Thinned, ThinnedBesideLosses]
+)
 def test_a_sound_task_passes(task: type[Task]) -> None:
     contract.check(task())
 

@@ -59,7 +59,7 @@ def _step(study: Study, task: Task, patients: int) -> float:
     number = min(patients, _MOST)
     largest = max(study.roster, key=lambda member: member.patients).name
     learner = DPTrainer(task, study.optimisation.seed)
-    cohort = Patients(made_up(task, number), task.varied)
+    cohort = Patients.of(task, made_up(task, number))
     contributor = Contributor(SiteContext(study, largest, cohort, learner))
     sections = Sections(study, train=True, evaluate=False)
     body = np.zeros(sections.body, np.float32)

@@ -40,6 +40,7 @@ from launch.studies.study_builder import build_study
 from protocol.document import canonical
 from protocol.errors import Code
 from protocol.identity import Identity
+from protocol.models.starting_model import StartingModel
 from protocol.secagg.context import Context
 from protocol.secagg.party import Party
 from protocol.study.study import Study
@@ -664,6 +665,41 @@ def test_weights_out_of_range_are_refused_before_anything_is_spent(
     answer = ward.ask(prepared(study, 1, 1, body.tobytes()))
     assert isinstance(answer, messages.Ready), answer
     ward.ask(messages.frame(messages.Close(study=study.digest, outcome="cancelled")))
+
+
+def started(ward: Ward, weights: bytes, parent: Study | None = None) -> Study:
+    """The good study once more, from the model with these weights."""
+    before = ward.another() if parent is None else parent
+    released = np.frombuffer(weights, dtype="<f4")
+    start = StartingModel.of("cancer/1", "c" * 64, before, released).start
+    return Study.parse(changed(before, {"start": start.model_dump(), "nonce": "f" * 17}))
+
+
+def test_a_study_begins_with_the_released_weights_that_it_names_or_not_at_all(ward: Ward) -> None:
+    drawn = ward.weights()
+    named = (np.frombuffer(drawn, dtype="<f4") + np.float32(0.5)).tobytes()
+    study = started(ward, named)
+    assert instance(Standing, ward.ask(proposal(study.document))).state == "accepted"
+    touched = bytearray(named)
+    touched[0] ^= 1
+    for other in (drawn, bytes(touched)):
+        assert ward.refuses(prepared(study, 1, 1, other)) == Code.WEIGHTS
+    assert isinstance(ward.ask(prepared(study, 1, 1, named)), messages.Ready)
+    ward.ask(messages.frame(messages.Close(study=study.digest, outcome="cancelled")))
+
+
+def test_a_site_that_was_in_the_study_before_sees_that_less_epsilon_is_said_to_come_along(
+    ward: Ward,
+) -> None:
+    before = ward.another()
+    assert instance(Standing, ward.ask(proposal(before.document))).state == "accepted"
+    honest = started(ward, ward.weights(), before)
+    assert honest.start is not None
+    less = changed(honest, {"start": honest.start.model_dump() | {"epsilon": 0.5}})
+    assert ward.refuses(proposal(less)) == Code.REFUSED_STUDY
+    assert instance(Standing, ward.ask(proposal(honest.document))).state == "accepted"
+    for study in (before, honest):
+        ward.ask(messages.frame(messages.Close(study=study.digest, outcome="cancelled")))
 
 
 def test_forged_readys_open_nothing(ward: Ward) -> None:

@@ -14,6 +14,7 @@ from client.data.cohort import Cohort, identities
 from client.training.sampling import Patients
 from protocol.privacy.randomness import PatientDraws
 from tasks import registry
+from tasks.shipped.breast_cancer import BreastCancer
 
 CHANCE = 1e-6
 
@@ -137,3 +138,77 @@ def test_the_record_tells_nothing_about_being_drawn() -> None:
     for _ in range(60):
         rows = np.concatenate([rows, patients.private_sample(0.02).features.numpy()])
     assert stats.binomtest(int(rows[:, 1].sum()), len(rows), 0.5).pvalue > CHANCE
+
+
+@pytest.mark.parametrize("rates", [(0.3, 1.0), (1.0, 0.05)])
+@pytest.mark.parametrize("private", [True, False])
+def test_a_class_is_thinned_out_by_its_constant(rates: tuple[float, float], private: bool) -> None:
+    """Each patient with probability q times the share of the drawn record's class, so that nobody
+    is drawn more often than q, by which epsilon is counted."""
+    rate, steps, drawn = 0.5, 400, np.zeros(2)
+    patients, generator = Patients(cohort(150), class_rates=rates), np.random.default_rng(7)
+    of_each = np.bincount([k % 2 for k in range(150) if k % 3])
+    for _ in range(steps):
+        sample = (
+            patients.private_sample(rate) if private else patients.plain_sample(rate, generator)
+        )
+        assert torch.equal(sample.labels, sample.features[:, 0] % 2)
+        drawn += np.bincount(sample.labels.long(), minlength=2)
+    for label, share in enumerate(rates):
+        trials = int(of_each[label]) * steps
+        assert stats.binomtest(int(drawn[label]), trials, rate * share).pvalue > CHANCE
+        above = stats.binomtest(int(drawn[label]), trials, rate, alternative="greater")
+        assert above.pvalue > CHANCE
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_thinning_moves_no_other_patient(data: st.DataObject) -> None:
+    key = data.draw(st.binary(min_size=32, max_size=32))
+    order = data.draw(st.permutations(range(24)))
+    some = order[: data.draw(st.integers(1, 24))]
+
+    def drawn(of: npt.NDArray[np.int64]) -> set[int]:
+        patients = Patients(cohort(24, 1, of), class_rates=(0.4, 1.0))
+        return set(
+            patients.private_sample(0.7, lambda: PatientDraws(key)).features[:, 0].int().tolist()
+        )
+
+    assert drawn(np.array(some)) == drawn(np.arange(24)) & set(some)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    rate=st.floats(0.01, 1),
+    share=st.floats(0.01, 1),
+    noise=st.floats(0.6, 4),
+    epsilon=st.floats(0.01, 5),
+)
+def test_a_patient_who_is_drawn_less_often_loses_less(
+    rate: float, share: float, noise: float, epsilon: float
+) -> None:
+    """Of one step, in both directions: delta at rate q r is at most delta at q, which is what is
+    accounted. The densities are of the sum along the patient's gradient, clipped to 1."""
+
+    def deltas(q: float) -> tuple[float, float]:
+        x = np.linspace(-12 * noise, 12 * noise + 1, 20_001)
+        without = stats.norm.pdf(x, 0, noise)
+        with_him = (1 - q) * without + q * stats.norm.pdf(x, 1, noise)
+        worse = np.exp(epsilon)
+        return (
+            float(np.trapezoid(np.maximum(with_him - worse * without, 0), x)),
+            float(np.trapezoid(np.maximum(without - worse * with_him, 0), x)),
+        )
+
+    for less, accounted in zip(deltas(rate * share), deltas(rate), strict=True):
+        assert less <= accounted + 1e-9
+
+
+def test_a_task_decides_which_class_is_thinned_out() -> None:
+    class Rare(BreastCancer):
+        class_rates = (0.01, 1.0)
+
+    of = Patients.of(Rare(), cohort(3000))
+    labels = of.private_sample(1.0).labels
+    assert labels.sum() == 1000
+    assert 0 < (labels == 0).sum() < 100

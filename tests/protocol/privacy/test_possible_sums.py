@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from client.training.algorithms.descent import Descent
 from protocol.errors import Code, WardroundError
 from protocol.privacy.possible_sums import (
+    adaptive_steps,
     at_most,
     check_declared,
     impossible,
@@ -124,7 +129,82 @@ def test_momentum_lengthens_what_local_steps_may_amount_to() -> None:
     assert "longer" in reason(of(Sgd()), along(LOCAL, length))
     assert not reason(of(Sgd(momentum=0.9)), along(LOCAL, length))
     assert "longer" in reason(of(Sgd(momentum=0.1)), along(LOCAL, length))
-    assert not reason(of(AdamW()), along(LOCAL, length))
+    assert not reason(of(Sgd(weight_decay=0.1)), along(LOCAL, length))
+
+
+@pytest.mark.parametrize("study", [LOCAL, NONE])
+@pytest.mark.parametrize("sites", [ALL, THREE])
+def test_steps_of_adamw_are_bounded_whatever_the_gradients_are(
+    study: Study, sites: frozenset[str]
+) -> None:
+    """Also without privacy, where a gradient has no bound: a step has one."""
+    rule = AdamW(weight_decay=0)
+    plan = study.optimisation.model_copy(
+        update={"local_optimiser": rule, "local_steps": 3, "local_lr": 0.01}
+    )
+    study = study.model_copy(update={"optimisation": plan})
+    share = study.patients(sites) / study.patients()
+    steps = share * plan.local_lr * adaptive_steps(rule, 3).sum()
+    length = steps * study.model.parameters**0.5 * update_scale(study)
+    assert not reason(study, along(study, length), sites)
+    assert "longer" in reason(study, along(study, 1.1 * length), sites)
+    decays = plan.model_copy(update={"local_optimiser": AdamW(weight_decay=10)})
+    decaying = study.model_copy(update={"optimisation": decays})
+    assert "longer" in reason(decaying, along(study, 1.1 * length), sites)
+    assert not reason(decaying, along(study, 1.1 * length), sites, weights=1), "they decay"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    beta1=st.floats(0, 0.99),
+    beta2=st.floats(0.1, 0.999),
+    decay=st.sampled_from([0.0, 0.01, 1.0, 10.0]),
+    lr=st.sampled_from([1e-3, 0.1, 0.3]),
+    seed=st.integers(0, 1000),
+    worst=st.booleans(),
+)
+def test_no_gradients_move_adamw_further(
+    beta1: float, beta2: float, decay: float, lr: float, seed: int, worst: bool
+) -> None:
+    """The real steps of a site, on gradients of all sizes and on those that are worst for the last
+    step, which come as far as is said."""
+    steps, size = 8, 31
+    rule, drawn = AdamW(beta1=beta1, beta2=beta2, weight_decay=decay), np.random.default_rng(seed)
+    gradients = drawn.standard_normal((steps, size)) * 10.0 ** drawn.integers(-6, 6, (steps, 1))
+    if worst:
+        age = np.arange(steps - 1, -1, -1)
+        gradients = (
+            np.ones((steps, size)) * ((beta1 / beta2) ** age if beta1 else age == 0)[:, None]
+        )
+    plan = LOCAL.optimisation.model_copy(
+        update={"local_optimiser": rule, "local_steps": steps, "local_lr": lr}
+    )
+    study = LOCAL.model_copy(update={"optimisation": plan})
+    start = drawn.standard_normal(size).astype(np.float32)
+    weights = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    descent, before = Descent(weights, lr, rule), start
+    for gradient in gradients:
+        before = weights.detach().numpy().copy()
+        weights.grad = torch.from_numpy(gradient.astype(np.float32))
+        descent.step()
+    moved = weights.detach().numpy() - start
+    total = zeros(study)
+    ends = study.aggregation.update_range
+    within = np.clip(moved.astype(np.float64), -ends, ends)
+    total[both(study).update] = np.rint(within * update_scale(study))
+    body = np.zeros(both(study).body, np.float32)
+    body[: len(start)] = start
+    assert not impossible(study, both(study), total, ALL, body)
+    if worst and not decay:
+        last = np.abs(weights.detach().numpy() - before).max() / lr
+        assert last == pytest.approx(adaptive_steps(rule, steps)[-1], rel=1e-2)
+
+
+def test_a_second_moment_without_memory_bounds_nothing() -> None:
+    assert adaptive_steps(AdamW(beta2=0), 3).tolist() == [1, np.inf, np.inf]
+    assert adaptive_steps(AdamW(beta1=0, beta2=0), 3).tolist() == [1, 1, 1]
+    assert adaptive_steps(AdamW(beta1=0.5, beta2=0.25), 3)[0] == 1
+    assert np.isfinite(adaptive_steps(AdamW(), 100_000)).all()
 
 
 @pytest.mark.parametrize("study", [NONE, FEW_BITS])

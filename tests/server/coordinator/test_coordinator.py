@@ -21,7 +21,9 @@ from launch.demo.local_ports import free_port
 from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from protocol.models.starting_model import StartingModel
 from protocol.study.study import Study
+from protocol.vectors import Vector
 from protocol.wire.messages import Ending
 from server.coordinator import service
 from server.coordinator.config import FILE, CoordinatorConfig
@@ -177,6 +179,57 @@ def test_what_makes_a_study_impossible_is_refused_and_leaves_nothing(
             alice.submit(wrong, configuration)
         changed_task = "installed here differs" in says
         assert refused.value.code is (Code.TASK_CHANGED if changed_task else Code.REFUSED_STUDY)
+    assert sorted(os.listdir(here.config.state / "studies")) == before
+
+
+def following(parent: Study, weights: Vector, study: Study, **lie: Any) -> Study:
+    """The study, from what `parent` released, but for what is said wrongly of that."""
+    start = StartingModel.of("cancer/1", "c" * 64, parent, weights).start
+    return changed(study, start=start.model_dump() | lie)
+
+
+def test_a_study_starts_from_what_another_one_here_released(
+    here: Deployment, alice: RemoteFederation
+) -> None:
+    """From the coordinator's own copy, which the sites compare with the digest in the study."""
+    first, configuration = study_of(alice.patients(), "rounds=6")
+    made = alice.run(first, configuration, None, Noted()).weights
+    still, configuration = study_of(alice.patients(), "rounds=1", "local_lr=1e-9")
+    study = following(first, made, still)
+    outcome = alice.run(study, configuration, None, Noted())
+    assert outcome.study.start is not None
+    np.testing.assert_allclose(outcome.weights, made, atol=1e-3)
+    assert "no epsilon covers" in outcome.uncovered
+    folder = folder_of(here.config, study)
+    np.testing.assert_array_equal(np.fromfile(folder / "start.f32", "<f4"), made)
+
+
+def test_what_a_study_cannot_start_from_is_refused_and_leaves_nothing(
+    here: Deployment, alice: RemoteFederation
+) -> None:
+    first, configuration = study_of(alice.patients(), "rounds=2")
+    made = alice.run(first, configuration, None, Noted()).weights
+    study, configuration = study_of(alice.patients(), "rounds=1")
+    other = changed(first, nonce="f" * 16)
+    before = sorted(os.listdir(here.config.state / "studies"))
+    for wrong, code, says in (
+        (following(other, made, study), Code.REFUSED_STUDY, "has not finished at this coordinator"),
+        (following(first, made + 1, study), Code.WEIGHTS, "not those of cancer/1"),
+        (
+            following(first, made, study, epsilon=1.0, delta=1e-5),
+            Code.REFUSED_STUDY,
+            "less epsilon comes along",
+        ),
+    ):
+        with pytest.raises(WardroundError, match=says) as refused:
+            alice.submit(wrong, configuration)
+        assert refused.value.code is code
+    weights = folder_of(here.config, first) / "weights.f32"
+    weights.rename(weights.with_name("away"))
+    with pytest.raises(WardroundError, match="no longer") as refused:
+        alice.submit(following(first, made, study), configuration)
+    assert refused.value.code is Code.STATE
+    weights.with_name("away").rename(weights)
     assert sorted(os.listdir(here.config.state / "studies")) == before
 
 
