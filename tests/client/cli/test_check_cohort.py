@@ -127,8 +127,9 @@ def test_every_template_selects_somebody_or_names_the_step_on_one_screen(
     run: Run, task: str
 ) -> None:
     shown = run(task, "--cohort")
-    told, steps = shown.split(f"{task}, step by step (rows, patients):\n")[1], screen(shown)
-    assert steps[0].strip().startswith("No patient is left at the step ")
+    told = shown.split(f"{task}, step by step (rows, patients):\n")[1].split("\n\n")[0]
+    named = screen(shown)[0].strip().startswith("No patient is left at the step ")
+    assert named or "with plots: " in shown
     assert len(told.splitlines()) <= 40
 
 
