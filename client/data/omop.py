@@ -48,6 +48,7 @@ _OPTIONAL = {
     "visit_occurrence": {"visit_type_concept_id": "BIGINT", "visit_source_concept_id": "BIGINT"},
     "observation": {"observation_source_concept_id": "BIGINT"},
     "drug_exposure": {"drug_exposure_start_datetime": "TIMESTAMP"},
+    "concept": {"standard_concept": "VARCHAR"},
 }
 """Columns, with their types, that shipped views read and a site may leave out."""
 _VISITS = {
@@ -191,6 +192,7 @@ def _from_database(
 ) -> None:
     schema = session.databases[database]
     session.check_name(name)
+    session.check_faithful(database, name)
     try:
         table = f"{quoted(database)}.{quoted(schema)}.{quoted(name)}"
         session.view(name, clock.on_the_clock(session, table), optional, renamed)

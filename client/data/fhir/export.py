@@ -65,10 +65,17 @@ def register(session: Session, export: Fhir) -> None:
     tables = [_FlatTable(session, view) for view in views]
     _load(session, export.folder, tables)
     _keep_newest(session, tables)
+    in_utc = list[str]()
     for table in tables:
         _resolve_identifiers(session, table)
         _count_dangling(session, table)
-        _expose(session, table)
+        in_utc += _expose(session, table)
+    if in_utc and not session.zoned:
+        more = f" and {len(in_utc) - 1} more" if len(in_utc) > 1 else ""
+        session.note(
+            f"Times are told in UTC ({in_utc[0]}{more}): until site.yaml states time_zone, a day is"
+            " one of UTC."
+        )
 
 
 class _FlatTable:
@@ -155,6 +162,7 @@ def _load(session: Session, folder: Path, tables: Sequence[_FlatTable]) -> None:
     )
     absent = set(viewed)
     for file in resources.files_of(folder):
+        session.allow(file)
         for place, resource in resources.read(file, wanted):
             kind = resource["resourceType"]
             if wanted is not None and kind not in wanted:
@@ -175,7 +183,6 @@ def _load(session: Session, folder: Path, tables: Sequence[_FlatTable]) -> None:
             if len(keys) >= _BATCH:
                 session.connection.execute(insert, [json.dumps(keys)])
                 keys.clear()
-        session.allow(file)
     if keys:
         session.connection.execute(insert, [json.dumps(keys)])
     if named:
@@ -262,26 +269,32 @@ def _count_dangling(session: Session, table: _FlatTable) -> None:
             )
 
 
-def _expose(session: Session, table: _FlatTable) -> None:
-    selected = []
+def _expose(session: Session, table: _FlatTable) -> list[str]:
+    """Makes the table. Returns its columns of times that are told in UTC alone."""
+    selected, in_utc = [], []
     for k, column in enumerate(table.view.columns):
         tag = _CASTS.get((column.tag or "").upper().split("(")[0].strip())
         text = f"c{k}"
         if column.type in _TIMES and not column.collection:
-            text = _told(session, table, column, text)
+            written = clock.written_times(session, table.name, text)
+            _check_clock(session, table, column, written)
+            if written.are_days:
+                text = written.day(text)
+            elif written.utc and not written.local:
+                in_utc.append(f"{table.view.name}.{column.name}")
         value = (
             text if tag is None or column.collection else _cast(session, table, column, text, tag)
         )
         selected.append(f"{value} AS {quoted(column.name)}")
     session.view(table.view.name, f"SELECT {', '.join(selected)} FROM {table.name}")
+    return in_utc
 
 
-def _told(session: Session, table: _FlatTable, column: ViewColumn, text: str) -> str:
-    """The expression for a column of times, without times of day that are only filled in.
-
-    Raises WardroundError(MALFORMED_DATA) where some lack an offset and no time zone is stated.
-    """
-    written = clock.written_times(session, table.name, text)
+def _check_clock(
+    session: Session, table: _FlatTable, column: ViewColumn, written: clock.WrittenTimes
+) -> None:
+    """Raises WardroundError(MALFORMED_DATA) where some times lack an offset and no time zone is
+    stated; a note where the offsets make two calendars."""
     if written.partly_without_offset and not session.zoned:
         raise WardroundError(
             Code.MALFORMED_DATA,
@@ -294,7 +307,6 @@ def _told(session: Session, table: _FlatTable, column: ViewColumn, text: str) ->
             f"{table.view.name}.{column.name} is told in UTC and at other offsets: until site.yaml"
             " states time_zone, a day is the one that is written."
         )
-    return written.day(text) if written.are_days else text
 
 
 def _cast(session: Session, table: _FlatTable, column: ViewColumn, text: str, kind: str) -> str:

@@ -20,6 +20,8 @@ from client.data.sources.session import Session, quoted
 from client.data.sources.view_sandbox import ParsedView, parts_of
 
 _SHOWN = 5
+UNKNOWN_CONCEPT = "concept_id"
+"""In place of a code system: a concept that an OMOP vocabulary does not hold."""
 _UNREAD = (
     "SELECT name, coalesce(unit, ''), count(*) FROM known WHERE value IS NOT NULL"
     " AND in_unit(value, unit, wanted, name) IS NULL GROUP BY ALL ORDER BY 3 DESC, 1, 2"
@@ -31,26 +33,39 @@ _UNCOVERED = (
     " AND system || ' ' || code NOT IN (SELECT code_id FROM meaning)"
     " GROUP BY ALL ORDER BY 3 DESC, 1, 2"
 )
+_UNPLACED = (
+    "SELECT system, code, any_value(times) FROM coding WHERE standard"
+    " AND code_depth(system, code) = 0 AND concept_id NOT IN (SELECT code_id FROM meaning)"
+    " AND concept_id NOT IN (SELECT descendant_concept_id FROM concept_ancestor)"
+    " GROUP BY ALL ORDER BY 3 DESC, 1, 2"
+)
+"""Of OMOP, where concept_ancestor has every concept of its version, below itself at least."""
 _VOCABULARY = ("concept", "concept_ancestor")
 
 
 _SHOWN_SETS = 10
 _TIMES = {
+    "appointment": "started",
+    "appointments": "started",
     "encounter": "started",
     "observation": "at_time",
     "condition": "at_time",
     "treatment": "at_time",
     "medication": "at_time",
+    "stays": "started",
+    "results": "taken",
+    "events": "happened",
     "visit_occurrence": "visit_start_date",
     "condition_occurrence": "condition_start_date",
     "measurement": "measurement_date",
     "procedure_occurrence": "procedure_date",
     "drug_exposure": "drug_exposure_start_date",
 }
-"""By what column a table of an export, or of the OMOP CDM, lies in a month."""
+"""By what column a table of an export, of a shipped view's files or of the OMOP CDM lies in a
+month."""
 
 UncoveredCode = tuple[str, str, int]
-"""UncoveredCode system, code, records."""
+"""System, code, records."""
 _OPTIONAL = {"LEFT": ("right",), "ANTI": ("right",), "RIGHT": ("left",), "FULL": ("left", "right")}
 """The sides of a join that may have no rows."""
 
@@ -130,10 +145,16 @@ class Attrition:
 def describe(codes: Sequence[UncoveredCode]) -> str:
     """Uncovered codes in words."""
     most = ", ".join(f"{s} {c} ({n})" for s, c, n in codes[:_SHOWN])
-    return (
+    said = (
         f"{len(codes)} codes are in no value set and below no other code; most often {most}."
         " State `ancestors` in site.yaml where they lie below one."
     )
+    if any(system == UNKNOWN_CONCEPT for system, _, _ in codes):
+        said += (
+            f" A {UNKNOWN_CONCEPT} is one that the table concept lacks: load the vocabulary of the"
+            " version that the records were coded with."
+        )
+    return said
 
 
 def _empty(attrition: Attrition, *, through: bool = False) -> list[Step]:
@@ -202,7 +223,10 @@ def uncovered(session: Session, view: ParsedView) -> tuple[UncoveredCode, ...]:
     """The codes that no value set holds and nobody has put below another, the most frequent first;
     none for a view that reads no codes as the shipped ones do. Raises duckdb.Error."""
     ask = _Questions(session, view)
-    return tuple(ask.rows(_UNCOVERED)) if "coding" in ask.tables else ()
+    if "coding" not in ask.tables:
+        return ()
+    of_omop = "concept_id" in ask.columns("coding")
+    return tuple(ask.rows(_UNPLACED if of_omop else _UNCOVERED))
 
 
 def _step(ask: _Questions, name: str, sets: Container[str]) -> Step:

@@ -59,8 +59,9 @@ class Session:
 
     memory: bytes that the engine may hold. time_zone: the site's, an IANA name; `zoned` says
     whether there is one. `connection` is open for making tables until `lock`. `paths`: files that
-    stay readable; `databases`: attached names, each with the one schema that may be read; `notes`:
-    remarks on the data for the site alone.
+    stay readable; `databases`: attached names, each with the one schema that may be read;
+    `foreign_views`: (database, view) that DuckDB would compute by its own rules, in lower case;
+    `notes`: remarks on the data for the site alone.
     """
 
     def __init__(self, memory: int, threads: int, time_zone: str | None = None) -> None:
@@ -70,6 +71,8 @@ class Session:
         self.paths: list[Path] = []
         self._versions: dict[Path, tuple[int, int]] = {}
         self.databases: dict[str, str] = {}
+        self.foreign_views: set[tuple[str, str]] = set()
+        self._views: set[str] = set()
         self.notes: list[str] = []
         settings: dict[str, str | int | bool] = {
             "memory_limit": f"{memory}B",
@@ -123,11 +126,16 @@ class Session:
     @property
     def tables(self) -> frozenset[str]:
         """Tables and views of this session's own, in lower case."""
+        if not self.databases:  # to look for views in those would run what they say
+            self._views |= self._names_in("duckdb_views()", "view_name")
+        return frozenset(self._views | self._names_in("duckdb_tables()", "table_name"))
+
+    def _names_in(self, catalogue: str, column: str) -> set[str]:
         rows = self.connection.execute(
-            "SELECT table_name FROM information_schema.tables"
-            " WHERE table_catalog = 'memory' AND table_schema = 'main'"
+            f"SELECT {column} FROM {catalogue} WHERE NOT internal"
+            " AND database_name = 'memory' AND schema_name = 'main'"
         ).fetchall()
-        return frozenset(str(name).lower() for (name,) in rows)
+        return {str(name).lower() for (name,) in rows}
 
     @property
     def instants(self) -> frozenset[tuple[str, str]]:
@@ -223,6 +231,18 @@ class Session:
             nulls = [f", CAST(NULL AS {optional[c]}) AS {quoted(c)}" for c in sorted(absent)]
             select = f"SELECT *{''.join(nulls)} FROM ({select})"
         self.connection.execute(f"CREATE VIEW {quoted(name)} AS {select}")
+        self._views.add(name.lower())
+
+    def check_faithful(self, database: str, table: str) -> None:
+        """Raises WardroundError(CONFIGURATION) for one of `foreign_views`."""
+        if (database.lower(), table.lower()) in self.foreign_views:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{database}.{table} is a view of SQLite, whose rules for types and for division"
+                " would not hold here.",
+                remedy="Make a table of it, with declared types: CREATE TABLE ... (...); INSERT"
+                f" INTO ... SELECT * FROM {table}.",
+            )
 
     def note(self, text: str) -> None:
         """Adds a remark for the site alone; it holds no value of a patient."""

@@ -39,20 +39,22 @@ _PRESSURE = {
     "mm[Hg]": 1.0, "kPa": 7.500617, "Pa": 7.500617e-3, "hPa": 0.7500617, "mbar": 0.7500617,
     "cm[H2O]": 0.7355592, "mmHg": 1.0, "mm Hg": 1.0, "torr": 1.0, "cmH2O": 0.7355592,
 }  # fmt: skip
-_FRACTION = {"%": 1.0, "1": 100.0, "L/L": 100.0, "percent": 1.0, "ratio": 100.0}
+_FRACTION = {"%": 1.0, "1": 100.0, "L/L": 100.0, "percent": 1.0, "ratio": 100.0,
+             "pct": 1.0, "fraction": 100.0}  # fmt: skip
 _CELLS = {
     "10*3/uL": 1.0, "10*9/L": 1.0, "/uL": 1e-3, "/mm3": 1e-3, "10*6/L": 1e-3, "10*6/uL": 1e3,
     "10*12/L": 1e3, "/nL": 1.0, "/pL": 1e3, "/L": 1e-9, "G/L": 1.0, "T/L": 1e3, "K/uL": 1.0,
     "K/mcL": 1.0, "M/uL": 1e3, "10^3/uL": 1.0, "10^9/L": 1.0, "10^6/uL": 1e3, "10^12/L": 1e3,
     "x10^9/L": 1.0, "x10(9)/L": 1.0, "10e9/L": 1.0, "10e3/uL": 1.0, "10*3/mm3": 1.0,
     "thou/uL": 1.0, "cells/uL": 1e-3, "10*3/mL": 1e-3, "thousand/uL": 1.0, "K/mm3": 1.0,
+    "10*2/uL": 0.1, "10*4/uL": 10.0,
 }  # fmt: skip
 _ENZYME = {
     "U/L": 1.0, "[IU]/L": 1.0, "IU/L": 1.0, "units/L": 1.0, "m[IU]/mL": 1.0, "mU/mL": 1.0,
     "U/mL": 1e3, "ukat/L": 60.0, "nkat/L": 0.06, "µkat/L": 60.0,
 }  # fmt: skip
 _RATE = {"/min": 1.0, "/s": 60.0, "Hz": 60.0, "/h": 1 / 60, "bpm": 1.0, "beats/min": 1.0,
-         "breaths/min": 1.0, "1/min": 1.0, "insp/min": 1.0, "brpm": 1.0}  # fmt: skip
+         "breaths/min": 1.0, "1/min": 1.0, "insp/min": 1.0, "brpm": 1.0, "rpm": 1.0}  # fmt: skip
 _LENGTH = {
     "cm": 1.0, "m": 100.0, "mm": 0.1, "[in_i]": 2.54, "[in_us]": 2.5400051, "[ft_i]": 30.48,
     "in": 2.54, "inch": 2.54, "inches": 2.54, "ft": 30.48,
@@ -65,16 +67,17 @@ _VOLUME = {"mL": 1.0, "L": 1e3, "dL": 100.0, "cL": 10.0, "uL": 1e-3, "cc": 1.0, 
 _TIME = {
     "h": 1.0, "min": 1 / 60, "s": 1 / 3600, "d": 24.0, "wk": 168.0, "a": 8766.0, "mo": 730.5,
     "hr": 1.0, "hours": 1.0, "minutes": 1 / 60, "days": 24.0, "weeks": 168.0, "years": 8766.0,
+    "year": 8766.0, "yr": 8766.0, "yrs": 8766.0,
 }  # fmt: skip
 _PH = {"[pH]": 1.0, "1": 1.0, "pH": 1.0, "": 1.0}
-_INR = {"{INR}": 1.0, "1": 1.0, "INR": 1.0, "": 1.0}
+_INR = {"{INR}": 1.0, "1": 1.0, "INR": 1.0, "ratio": 1.0, "": 1.0}
 _SCORE = {"{score}": 1.0, "1": 1.0, "": 1.0, "points": 1.0, "{points}": 1.0}
 _TEMPERATURE: Scale = {
     "Cel": (1.0, 0.0),
     "[degF]": (5 / 9, -160 / 9),
     "K": (1.0, -273.15),
-    **dict.fromkeys(("C", "degC", "deg C", "°C", "Celsius"), (1.0, 0.0)),
-    **dict.fromkeys(("F", "degF", "deg F", "°F", "Fahrenheit"), (5 / 9, -160 / 9)),
+    **dict.fromkeys(("C", "degC", "deg C", "°C", "C°", "Celsius", "celcius"), (1.0, 0.0)),
+    **dict.fromkeys(("F", "degF", "deg F", "°F", "F°", "Fahrenheit"), (5 / 9, -160 / 9)),
 }
 _A1C: Scale = {
     # Hoelzel et al. 2004 (Clin Chem 50:166): NGSP = 0.09148 IFCC + 2.152
@@ -132,24 +135,51 @@ def _scales() -> Mapping[str, Scale]:
 
 _PLAUSIBLE = Path(__file__).parent / "tables" / "plausible_values.csv"
 _SPELLINGS = (
-    (r"\{[^}]*\}", ""),
+    (r"\{[^}]*\}|\(calc(?:ulated)?\)|\bcells?\b", ""),
     (r"[µμ]", "u"),
+    ("\u00d7", "x"),
+    (r"[º˚]", "°"),
+    (r"℃", "°c"),
+    (r"℉", "°f"),
+    (r"⁻¹", "-1"),
+    (r"10³", "10*3"),
+    (r"10⁴", "10*4"),
+    (r"10⁶", "10*6"),
+    (r"10⁹", "10*9"),
+    (r"10¹²", "10*12"),
+    (r"[. ]*\b(min|[umd]?l)\^?-1$", r"/\1"),
     (r"\bmc(g|mol|l)\b", r"u\1"),
-    (r"\bdeg(?:ree)?s?[. ]*([cf])[a-z]*", r"deg\1"),
-    (r"\bmm ?/? ?hg\b|\bmillimet(?:er|re)s? (?:of )?(?:hg|mercury)\b", "mmhg"),
+    (r"\b(?:deg(?:ree)?s?|grad)[. ]*([cf])[a-z]*", r"deg\1"),
+    (r"\bmm ?[/_]? ?\(?hg\b\)?|\bmillimet(?:er|re)s? (?:of )?(?:hg|mercury)\b", "mmhg"),
     (r"(?:^|\s+)per\s+", "/"),
-    (r"\s*/\s*", "/"),
+    (r"\.$", ""),
+    (r"\s*[.]?/\s*", "/"),
     (r"\bmin(?:ute)?s?\b|\bmn\b", "min"),
     (r"\bh(?:ou)?rs?\b", "h"),
     (r"\bsec(?:ond)?s?\b", "s"),
-    (r"\bmicro ?lit(?:er|re)s?\b|\bcu(?:bic)? ?mm\b|\bcmm\b|\bmm(?:\^|\*)?3\b|mm³", "ul"),
+    (
+        r"\bmicro ?l(?:it(?:er|re)s?)?\b|\bcu(?:bic)? ?mm\b|\bcmm\b|\bmm(?:\^|\*)?3\b|mm³",
+        "ul",
+    ),
     (r"\bdeci ?lit(?:er|re)s?\b", "dl"),
     (r"\bmilli ?lit(?:er|re)s?\b", "ml"),
-    (r"\blit(?:er|re)s?\b|\bltr\b", "l"),
-    (r"^(?:x ?)?10 ?(?:\*\*|\*|\^|exp|e\+?0?|\()? ?([0-9]{1,2})\)?/", r"10*\1/"),
-    (r"^(?:k|th|thou|thousands?)/", "10*3/"),
-    (r"^(?:mill|millions?)/", "10*6/"),
-    (r"^(?:beats?|breaths?|resp|respirations?|insp|pulses?)/", "/"),
+    (r"\blit(?:er|re)s?\b|\blt?r?s?\b", "l"),
+    (r"\bmicromol(?:es?)?\b", "umol"),
+    (r"\bmillimol(?:es?)?\b", "mmol"),
+    (r"\bmicrograms?\b", "ug"),
+    (r"\bmilligrams?\b|\bmgs\b", "mg"),
+    (r"\bkilograms?\b|\bkgs\b", "kg"),
+    (r"\bgrams?\b|\bgms?\b", "g"),
+    (r"^(?:x ?)?1000/", "10*3/"),
+    (r"^(?:x ?)?10 ?(?:\*\*|\*|\^|x|exp|e\+?0?|\()? ?([0-9]{1,2})\)?/", r"10*\1/"),
+    (r"^1e\+?0?([0-9]{1,2})/", r"10*\1/"),
+    (r"^(?:k|th|thous?|thousands?|tsd)/", "10*3/"),
+    (r"^(?:mill|mio|millions?)/", "10*6/"),
+    (r"^(?:giga|gpt)/", "10*9/"),
+    (r"^(?:tera|tpt)/", "10*12/"),
+    (r"^(?:beats?|bts|breaths?|br|resp|respirations?|insp|pulses?|#)/", "/"),
+    (r"^(?:battements?|batt?|schläge|atemzüge|slag)/", "/"),
+    (r"^% ?(?:o2|sat.*)$", "%"),
     (r"\s+", ""),
 )
 """What is replaced in a unit in lower case, one after another, to spell it in one way (RE2)."""

@@ -152,6 +152,7 @@ def _table(session: Session, part: dict[str, Any], named: set[str], tables: froz
         allowed = schema == "main" and table in tables
     if not allowed:
         raise _refused(f"reads {_word(table)} outside its sources")
+    session.check_faithful(catalog if catalog in attached else schema, table)
 
 
 def _check_units(part: dict[str, Any]) -> None:

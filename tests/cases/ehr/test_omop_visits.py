@@ -7,10 +7,14 @@ source's own words is dropped without a word, and a value without a unit is take
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from client.data import templates
+from client.data.sources.settings import Omop, Sources
+from client.data.view_reader import read
 from tests.cases.ehr.records import Edit, read_omop
 from tests.client.data.clinical_facts import Person, Result, Visit
 
@@ -36,16 +40,16 @@ def two_stays(
     ]
 
 
-def below_inpatient(visit: int, concept: int) -> tuple[Edit, ...]:
+def below(ancestor: int, visit: int, concept: int) -> tuple[Edit, ...]:
     """The visit's concept, and its place in the vocabulary as Athena delivers it."""
     described = {
         "concept_id": concept,
-        "concept_name": "below inpatient",
+        "concept_name": f"below {ancestor}",
         "domain_id": "Visit",
         "vocabulary_id": "Visit",
         "concept_code": str(concept),
     }
-    ancestry = {"ancestor_concept_id": 9201, "descendant_concept_id": concept}
+    ancestry = {"ancestor_concept_id": ancestor, "descendant_concept_id": concept}
     return (
         Edit("visit_occurrence", visit, {"visit_concept_id": concept}),
         Edit("concept", None, described),
@@ -69,17 +73,17 @@ def below_inpatient(visit: int, concept: int) -> tuple[Edit, ...]:
         ),
         pytest.param(
             two_stays(),
-            below_inpatient(1, 8717),
+            below(9201, 1, 8717),
             id="second visit 8717, inpatient hospital",
         ),
         pytest.param(
             two_stays(),
-            below_inpatient(1, 32037),
+            below(9201, 1, 32037),
             id="second visit 32037, intensive care",
         ),
         pytest.param(
             two_stays(),
-            below_inpatient(0, 8717),
+            below(9201, 0, 8717),
             id="first visit 8717, inpatient hospital",
         ),
         pytest.param(
@@ -92,6 +96,50 @@ def below_inpatient(visit: int, concept: int) -> tuple[Edit, ...]:
 def test_readmitted(tmp_path: Path, people: list[Person], edits: tuple[Edit, ...]) -> None:
     seen = read_omop(tmp_path, people, "readmission", edits)
     assert seen.of("readmitted", "length_of_stay") == _READMITTED
+
+
+def test_a_day_case_is_no_readmission(tmp_path: Path) -> None:
+    people = two_stays(again="2020-01-20T09:00:00", until="2020-01-20T17:00:00")
+    assert read_omop(tmp_path, people, "readmission").of("readmitted") == {"readmitted": 0.0}
+
+
+def test_a_vital_sign_is_no_laboratory_procedure(tmp_path: Path) -> None:
+    first, other = two_stays()
+    measured = tuple(
+        Result(code, "2020-01-11T09:00:00", 90, unit)
+        for code, unit in (("8867-4", "/min"), ("2345-7", "mg/dL"), ("1-1", "mg/dL"))
+    )
+    stay = replace(first.visits[0], results=measured)
+    people = [replace(first, visits=(stay, first.visits[1])), other]
+    seen = read_omop(tmp_path, people, "readmission")
+    assert seen.of("lab_procedures") == {"lab_procedures": 2.0}
+
+
+def test_a_planned_readmission_is_left_out_by_its_procedure(tmp_path: Path) -> None:
+    first, other = two_stays()
+    again = replace(first.visits[1], procedures=(("8000", "2020-01-21T09:00:00"),))
+    people = [replace(first, visits=(first.visits[0], again)), other]
+    assert read_omop(tmp_path, people, "readmission").of("readmitted") == {"readmitted": 1.0}
+    sets = tmp_path / "sets.csv"
+    planned = "planned_readmission,http://snomed.info/sct,8000,"
+    sets.write_text(f"name,system,code,display\n{planned}\n")
+    sources = Sources(omop=Omop(folder=tmp_path / "omop"), value_sets=(sets,))
+    table = read(sources, templates.view("template:omop", "readmission"))
+    assert table["readmitted"].tolist() == [0.0]
+
+
+def test_a_visit_below_the_emergency_room_is_one_there(tmp_path: Path) -> None:
+    """8870, emergency room of a hospital: in the year before, counted by kind."""
+    first = Visit("outpatient", "2019-09-01T09:00:00", "2019-09-01T12:00:00")
+    person, other = two_stays()
+    seen = read_omop(
+        tmp_path,
+        [replace(person, visits=(first, *person.visits)), other],
+        "readmission",
+        below(9203, 0, 8870),
+    )
+    counts = {"emergency_visits": 1.0, "outpatient_visits": 0.0}
+    assert seen.of(*counts) == counts
 
 
 def test_born_on_30_february(tmp_path: Path) -> None:

@@ -72,6 +72,53 @@ def test_mimic_writes_icd_without_a_dot_and_drugs_by_reference(tmp_path: Path) -
     }
 
 
+def profile(*names: str) -> dict[str, Any]:
+    return {
+        "meta": {
+            "profile": [
+                f"http://mimic.mit.edu/fhir/mimic/StructureDefinition/{name}" for name in names
+            ]
+        }
+    }
+
+
+@pytest.mark.parametrize("kind", ["AMB", "EMER", "OBSENC", "SS"])
+def test_a_hospital_stay_of_mimic_is_one_whatever_its_class(tmp_path: Path, kind: str) -> None:
+    """Its class is that of the type of admission: AMB of an elective or urgent one."""
+    hospital = profile("mimic-encounter")
+    resources = [
+        *later(),
+        patient("p"),
+        encounter("1", "p", *_STAY, kind=kind, **hospital),
+        encounter("2", "p", "2020-01-20", "2020-01-22", kind=kind, **hospital),
+        diabetes("p", "1", f"{_MIMIC}/mimic-diagnosis-icd10", "E119"),
+    ]
+    assert read_fhir(tmp_path, resources, "readmission").of("readmitted") == {"readmitted": 1.0}
+
+
+def test_the_emergency_room_of_mimic_is_no_hospital_stay(tmp_path: Path) -> None:
+    seen = profile("mimic-encounter-ed")
+    again = encounter("2", "p", "2020-01-20", "2020-01-21", kind="EMER", **seen)
+    resources = the_stay(again, diabetes("p", "1"), kind="AMB", **profile("mimic-encounter|2.0"))
+    assert read_fhir(tmp_path, resources, "readmission").of("readmitted") == {"readmitted": 0.0}
+
+
+def test_intensive_care_of_mimic_is_told_by_its_profile(tmp_path: Path) -> None:
+    """Its type is any encounter's, and its ward has no type."""
+    unit: Resource = {
+        "partOf": {"reference": "Encounter/h"},
+        "type": [codings((SNOMED, "308335008"))],
+    }
+    resources = [
+        patient("p"),
+        encounter("h", "p", *_STAY, kind="EMER", **profile("mimic-encounter")),
+        encounter("i", "p", *_ICU, kind="ACUTE", **unit, **profile("mimic-encounter-icu")),
+        observation("p", "2020-01-10T10:30:00Z", 88),
+    ]
+    seen = read_fhir(tmp_path, resources, "icu_timeseries")
+    assert seen.of("heart_rate_00", "died") == {"heart_rate_00": 88.0, "died": 0.0}
+
+
 def test_mii_lists_diagnoses_in_the_encounter_and_ingredients_by_atc(tmp_path: Path) -> None:
     found = diabetes("p", "1", f"{_DE}/bfarm/icd-10-gm", "E11.90", id="c")
     del found["encounter"]
@@ -108,6 +155,22 @@ def test_isik_refers_to_patients_by_identifier(tmp_path: Path) -> None:
     assert not seen.notes
 
 
+def test_isik_opens_another_contact_for_each_department(tmp_path: Path) -> None:
+    """None is part of a whole, and a bed may be kept for longer than the department's contact."""
+    moved = "2020-01-12T15:30:00+01:00"
+    bed = {"partOf": {"reference": "Encounter/1"}}
+    resources = [
+        *later(),
+        patient("p"),
+        encounter("1", "p", _STAY[0], moved),
+        encounter("2", "p", moved, _STAY[1]),
+        encounter("3", "p", *_STAY, **bed),
+        diabetes("p", "2"),
+    ]
+    seen = read_fhir(tmp_path, resources, "readmission")
+    assert seen.of("readmitted", "length_of_stay") == {"readmitted": 0.0, "length_of_stay": 4.0}
+
+
 def test_an_identifier_that_two_patients_share_names_neither(tmp_path: Path) -> None:
     number = {"system": "https://hospital.example/pid", "value": "4711"}
     stay = encounter("1", "p", *_STAY) | {"subject": {"identifier": number}}
@@ -116,6 +179,20 @@ def test_an_identifier_that_two_patients_share_names_neither(tmp_path: Path) -> 
     assert seen.row is None
     assert "name no resource of the FHIR export, or several" in " ".join(seen.notes)
     assert "4711" not in " ".join(seen.notes)
+
+
+def test_one_number_in_two_systems_is_two_patients(tmp_path: Path) -> None:
+    """Both are 4711: p in the system of the hospital's stays, q in another."""
+    ours, theirs = (
+        {"system": f"https://{name}.example/pid", "value": "4711"} for name in ("ours", "theirs")
+    )
+    stay = encounter("1", "p", *_STAY) | {"subject": {"identifier": ours}}
+    another = encounter("2", "q", "2020-01-20", "2020-01-22") | {"subject": {"identifier": theirs}}
+    both = [patient("q", identifier=[theirs]), patient("p", identifier=[ours])]
+    resources = [*later(), *both, stay, another, diabetes("p", "1")]
+    seen = read_fhir(tmp_path, resources, "readmission")
+    assert seen.of("readmitted", "length_of_stay") == {"readmitted": 0.0, "length_of_stay": 4.0}
+    assert not seen.notes
 
 
 def test_us_core_refers_by_query_and_holds_the_drug_in_the_order(tmp_path: Path) -> None:

@@ -120,6 +120,19 @@ def test_without_intensive_care_that_is_the_cause(run: Run) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "task", ["icu_mortality", "icu_timeseries", "readmission", "deterioration", "no_show"]
+)
+def test_every_template_selects_somebody_or_names_the_step_on_one_screen(
+    run: Run, task: str
+) -> None:
+    shown = run(task, "--cohort")
+    told = shown.split(f"{task}, step by step (rows, patients):\n")[1].split("\n\n")[0]
+    named = screen(shown)[0].strip().startswith("No patient is left at the step ")
+    assert named or "with plots: " in shown
+    assert len(told.splitlines()) <= 40
+
+
 def test_the_same_for_a_program_though_the_cohort_is_empty(run: Run) -> None:
     (cohort,) = json.loads(run("readmission", "--cohort", "--json"))["cohorts"]
     attrition = cohort["attrition"]

@@ -66,8 +66,12 @@ def _attach_sqlite(session: Session, name: str, path: Path) -> None:
         session.connection.execute(
             "SELECT count(*) FROM duckdb_tables() WHERE database_name = ?", [name]
         ).fetchall()
+        views = session.connection.execute(
+            "SELECT name FROM sqlite_scan(?, 'sqlite_master') WHERE type = 'view'", [str(path)]
+        ).fetchall()
     except duckdb.Error:
         raise broken from None
+    session.foreign_views |= {(name.lower(), str(view).lower()) for (view,) in views}
     session.databases[name] = "main"
 
 
@@ -91,16 +95,23 @@ def blamed(error: duckdb.Error, session: Session) -> WardroundError | None:
             "type than it declares.",
             remedy="Correct it, or declare the column TEXT and cast it in the view.",
         )
-    if servers and isinstance(error, duckdb.ConversionException) and "Date out of" in str(error):
-        return WardroundError(
-            Code.MALFORMED_DATA,
-            f"A database ({', '.join(servers)}) holds a date without a month or day.",
-            remedy="Correct it, or leave its column out of the view.",
-        )
+    if servers and isinstance(error, duckdb.ConversionException):
+        if "Date out of" in str(error):
+            return _no_day(servers, "a date without a month or day")
+        if re.search(r"(date|timestamp) field", str(error)):
+            return _no_day(servers, "a date or time that is none")
     if not servers or not any(sign in str(error) for sign in _LOST_CONNECTION):
         return None
     return WardroundError(
         Code.NO_DATA,
         f"A database went away while the view ran ({', '.join(servers)}).",
         remedy="Start it again; nothing was debited, and the coordinator asks again.",
+    )
+
+
+def _no_day(servers: list[str], what: str) -> WardroundError:
+    return WardroundError(
+        Code.MALFORMED_DATA,
+        f"A database ({', '.join(servers)}) holds {what}.",
+        remedy="Correct it, or leave its column out of the view.",
     )

@@ -1,9 +1,12 @@
 -- People, their results and their diagnoses, out of a FHIR R4 export.
-WITH people AS (  -- record_number: the identifier of type MR, which the pictures carry too
-  SELECT id AS patient, record_number, CASE WHEN gender IN ('female', 'male') THEN gender END AS sex,
+WITH people AS (
+  SELECT id AS patient, CASE WHEN gender IN ('female', 'male') THEN gender END AS sex,
     calendar_day(birth_date || CASE length(birth_date) WHEN 4 THEN '-07-01' WHEN 7 THEN '-01'
       ELSE '' END) AS birth
   FROM patient
+),
+numbered AS (  -- identifiers of type MR, which the pictures carry too
+  SELECT patient, record_number FROM patient_number
 ),
 coding AS (
   SELECT system, code, count(*) AS times FROM (

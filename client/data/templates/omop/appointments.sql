@@ -9,10 +9,10 @@ WITH RECURSIVE people AS (
   FROM person
 ),
 used AS (
-  SELECT observation_concept_id AS concept_id FROM observation
-  UNION SELECT observation_source_concept_id FROM observation
-  UNION SELECT visit_concept_id FROM visit_occurrence
-  UNION SELECT visit_source_concept_id FROM visit_occurrence
+  SELECT observation_concept_id AS concept_id, count(*) AS times FROM observation GROUP BY ALL
+  UNION ALL SELECT observation_source_concept_id, count(*) FROM observation GROUP BY ALL
+  UNION ALL SELECT visit_concept_id, count(*) FROM visit_occurrence GROUP BY ALL
+  UNION ALL SELECT visit_source_concept_id, count(*) FROM visit_occurrence GROUP BY ALL
 ),
 -- include omop/meaning.sql
 absence AS (SELECT code_id FROM meaning WHERE name = 'missed_appointment'),

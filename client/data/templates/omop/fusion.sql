@@ -1,12 +1,15 @@
 -- People, their results and their diagnoses, out of an OMOP CDM 5.4.
 WITH used AS (
-  SELECT condition_concept_id AS concept_id FROM condition_occurrence
-  UNION SELECT condition_source_concept_id FROM condition_occurrence
-  UNION SELECT measurement_concept_id FROM measurement
+  SELECT condition_concept_id AS concept_id, count(*) AS times FROM condition_occurrence GROUP BY ALL
+  UNION ALL SELECT condition_source_concept_id, count(*) FROM condition_occurrence GROUP BY ALL
+  UNION ALL SELECT measurement_concept_id, count(*) FROM measurement GROUP BY ALL
 ),
 -- include omop/meaning.sql
-people AS (  -- person_source_value: the record number that the pictures carry too
-  SELECT CAST(person_id AS VARCHAR) AS patient, person_source_value AS record_number,
+numbered AS (  -- the record number that the pictures carry too
+  SELECT CAST(person_id AS VARCHAR) AS patient, person_source_value AS record_number FROM person
+),
+people AS (
+  SELECT CAST(person_id AS VARCHAR) AS patient,
     CASE gender_concept_id WHEN 8532 THEN 'female' WHEN 8507 THEN 'male' END AS sex,
     TRY(make_date(year_of_birth, coalesce(month_of_birth, 7), coalesce(day_of_birth, 1))) AS birth
   FROM person

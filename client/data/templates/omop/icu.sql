@@ -2,10 +2,10 @@
 WITH RECURSIVE
 -- include omop/segments.sql
 used AS (
-  SELECT condition_concept_id AS concept_id FROM condition_occurrence
-  UNION SELECT condition_source_concept_id FROM condition_occurrence
-  UNION SELECT measurement_concept_id FROM measurement
-  UNION SELECT procedure_concept_id FROM procedure_occurrence
+  SELECT condition_concept_id AS concept_id, count(*) AS times FROM condition_occurrence GROUP BY ALL
+  UNION ALL SELECT condition_source_concept_id, count(*) FROM condition_occurrence GROUP BY ALL
+  UNION ALL SELECT measurement_concept_id, count(*) FROM measurement GROUP BY ALL
+  UNION ALL SELECT procedure_concept_id, count(*) FROM procedure_occurrence GROUP BY ALL
 ),
 -- include omop/meaning.sql
 -- include omop/intensive.sql

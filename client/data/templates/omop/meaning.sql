@@ -3,7 +3,7 @@ meaning AS (  -- the value sets that hold a concept of `used`: by its code, or b
   FROM (
     SELECT v.name, c.concept_id, v.depth, c.concept_name
     FROM (SELECT concept_id, concept_name, unnest(code_keys(vocabulary_id, concept_code)) AS key
-      FROM concept WHERE concept_id IN (FROM used)) c JOIN value_set v USING (key)
+      FROM concept WHERE concept_id IN (SELECT concept_id FROM used)) c JOIN value_set v USING (key)
     UNION ALL
     SELECT v.name, c.concept_id, v.depth, c.concept_name
     FROM value_set v
@@ -11,4 +11,10 @@ meaning AS (  -- the value sets that hold a concept of `used`: by its code, or b
     JOIN concept_ancestor a ON a.ancestor_concept_id = root.concept_id
     JOIN concept c ON c.concept_id = a.descendant_concept_id
   ) GROUP BY name, concept_id
+),
+coding AS (  -- of a concept that the table concept lacks, the number is all that is known
+  SELECT u.concept_id, coalesce(c.vocabulary_id, 'concept_id') AS system,
+    coalesce(c.concept_code, CAST(u.concept_id AS VARCHAR)) AS code, c.concept_name AS display,
+    coalesce(c.standard_concept, 'S') = 'S' AS standard, sum(u.times) AS times
+  FROM used u LEFT JOIN concept c USING (concept_id) WHERE u.concept_id <> 0 GROUP BY ALL
 ),

@@ -22,10 +22,10 @@ about_visit AS (
   LEFT JOIN concept s ON s.concept_id = r.specialty_concept_id AND s.concept_id > 0
 ),
 used AS (
-  SELECT condition_concept_id AS concept_id FROM condition_occurrence
-  UNION SELECT condition_source_concept_id FROM condition_occurrence
-  UNION SELECT measurement_concept_id FROM measurement
-  UNION SELECT procedure_concept_id FROM procedure_occurrence
+  SELECT condition_concept_id AS concept_id, count(*) AS times FROM condition_occurrence GROUP BY ALL
+  UNION ALL SELECT condition_source_concept_id, count(*) FROM condition_occurrence GROUP BY ALL
+  UNION ALL SELECT measurement_concept_id, count(*) FROM measurement GROUP BY ALL
+  UNION ALL SELECT procedure_concept_id, count(*) FROM procedure_occurrence GROUP BY ALL
 ),
 -- include omop/meaning.sql
 -- include vital.sql

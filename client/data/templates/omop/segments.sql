@@ -15,11 +15,15 @@ inpatient_visit AS (
   SELECT 9201 AS concept_id UNION SELECT 262
   UNION SELECT descendant_concept_id FROM concept_ancestor WHERE ancestor_concept_id IN (9201, 262)
 ),
+emergency_visit AS (
+  SELECT 9203 AS concept_id
+  UNION SELECT descendant_concept_id FROM concept_ancestor WHERE ancestor_concept_id = 9203
+),
 hospital_segment AS (  -- 32220: still a patient, whose end is the release
   SELECT v.visit_occurrence_id AS visit, CAST(v.person_id AS VARCHAR) AS patient,
     CAST(NULL AS BIGINT) AS part_of,
     CASE WHEN v.visit_concept_id IN (FROM inpatient_visit) THEN 'inpatient'
-      WHEN v.visit_concept_id = 9203 THEN 'emergency' ELSE 'outpatient' END AS kind,
+      WHEN v.visit_concept_id IN (FROM emergency_visit) THEN 'emergency' ELSE 'outpatient' END AS kind,
     v.visit_start_date AS started_earliest, v.visit_start_date AS started_latest,
     instant(v.visit_start_datetime) AS started_at,
     CASE WHEN 32220 NOT IN (coalesce(v.visit_type_concept_id, 0),
@@ -30,10 +34,11 @@ hospital_segment AS (  -- 32220: still a patient, whose end is the release
     CASE WHEN v.discharged_to_concept_id > 0 AND v.discharged_to_concept_id <> 32220
       THEN v.discharged_to_concept_id NOT IN (4216643, 44814686) END AS left_alive,
     coalesce(v.discharged_to_concept_id = 8546, false) AS hospice,
-    CASE WHEN v.visit_concept_id = 262 OR v.admitted_from_concept_id IN (8870, 9203)
-      THEN 'emergency' END AS admission_type,
-    CASE WHEN v.visit_concept_id = 262 OR v.admitted_from_concept_id IN (8870, 9203)
-        THEN 'emergency_room'
+    CASE WHEN v.visit_concept_id = 262 OR v.admitted_from_concept_id = 8870
+      OR v.admitted_from_concept_id IN (FROM emergency_visit) THEN 'emergency' END
+      AS admission_type,
+    CASE WHEN v.visit_concept_id = 262 OR v.admitted_from_concept_id = 8870
+        OR v.admitted_from_concept_id IN (FROM emergency_visit) THEN 'emergency_room'
       WHEN v.admitted_from_concept_id IN (8717, 9201) THEN 'hospital'
       WHEN v.admitted_from_concept_id IN (8863, 8676) THEN 'nursing_facility'
       WHEN v.admitted_from_concept_id = 8940 THEN 'physician_referral'

@@ -16,9 +16,15 @@ pictured AS (  -- a record says no issuer: an ID that two of them gave is nobody
   SELECT * FROM images
   QUALIFY min(patient) OVER (PARTITION BY patient_id) = max(patient) OVER (PARTITION BY patient_id)
 ),
+identified AS (  -- nor does a picture say whose number it is, where two patients have the same
+  SELECT patient, pseudonym(record_number) AS patient_id FROM numbered
+  WHERE trim(record_number) <> ''
+  QUALIFY min(patient) OVER (PARTITION BY trim(record_number))
+    = max(patient) OVER (PARTITION BY trim(record_number))
+),
 picture AS (
   SELECT p.*, i.image, i.study_date AS day
-  FROM pictured i JOIN people p ON i.patient_id = pseudonym(p.record_number)
+  FROM pictured i JOIN identified n USING (patient_id) JOIN people p ON p.patient = n.patient
   WHERE i.modality IN ('CR', 'DX') AND i.view_position IN ('PA', 'AP')
   QUALIFY row_number() OVER (PARTITION BY p.patient ORDER BY i.study_date, i.image) = 1
 ),

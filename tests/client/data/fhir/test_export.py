@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from client.data.fhir import resources
 from client.data.sources.settings import Fhir, Sources
-from client.data.view_reader import read
+from client.data.view_reader import read, read_here
 from protocol.errors import Code, WardroundError
 from tasks.schema import Table
 
@@ -220,6 +221,30 @@ def test_an_export_that_needs_more_memory_or_time_than_allowed_stops(
         told(file, views, "SELECT * FROM patient", memory=8 << 20)
     with pytest.raises(WardroundError, match="longer than"):
         told(file, views, "SELECT * FROM patient", minutes=1e-5)
+
+
+def test_a_file_that_grows_while_it_is_read_is_named(
+    tmp_path: Path, views: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    file = folder / "Patient.ndjson"
+    file.write_text(lines(PATIENT))
+    plain = resources.read
+
+    def growing(path: Path, wanted: Any) -> Any:
+        for one in plain(path, wanted):
+            with path.open("a") as more:
+                more.write(lines(PATIENT | {"id": "CANARY"}))
+            yield one
+            return
+
+    monkeypatch.setattr(resources, "read", growing)
+    sources = Sources(fhir=Fhir(folder=folder, views=(views,)))
+    error = read_here(sources, "SELECT * FROM patient", (), 1 << 30, 1, None, None).table
+    assert isinstance(error, WardroundError)
+    assert error.code is Code.MALFORMED_DATA
+    assert f"{file} changed while it was read" in error.message
 
 
 def test_the_store_behind_the_tables_is_out_of_reach(tmp_path: Path, views: Path) -> None:

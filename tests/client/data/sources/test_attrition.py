@@ -11,7 +11,9 @@ from client.data.sources.settings import Fhir, Omop, Sources
 from client.data.view_reader import Inspection
 from tests.cases.ehr.records import (
     SNOMED,
+    Edit,
     Resource,
+    change,
     diabetes,
     encounter,
     icu_stay,
@@ -19,7 +21,7 @@ from tests.cases.ehr.records import (
     observation,
     patient,
 )
-from tests.client.data.clinical_facts import Person, Visit, write_omop
+from tests.client.data.clinical_facts import Person, Result, Visit, write_omop
 
 
 def attrition(sources: Sources, view: str) -> Attrition:
@@ -83,3 +85,28 @@ def test_an_empty_vocabulary_is_the_first_cause(tmp_path: Path) -> None:
     assert "concept_ancestor" in seen.empty
     assert "concept" in seen.causes[0]
     assert "has no rows" in seen.causes[0]
+
+
+def test_a_concept_that_the_vocabulary_lacks_is_named_with_its_count(tmp_path: Path) -> None:
+    """Records and vocabulary of two versions: the concept's number is all that is known."""
+    taken = tuple(Result("8867-4", f"2020-01-1{day}T12:00:00", 90, "/min") for day in (1, 2))
+    ill = (("SNOMED", "73211009", "2020-01-10"),)
+    stay = Visit("inpatient", "2020-01-10T09:00:00", "2020-01-14T09:00:00", None, None, taken, ill)
+    cdm = write_omop(tmp_path / "omop", [Person(1, "female", "1960-03-01", visits=(stay,))])
+    view = templates.view("template:omop", "readmission")
+    assert attrition(Sources(omop=Omop(folder=cdm)), view).uncovered == ()
+    for row in range(2):
+        change(cdm, Edit("measurement", row, {"measurement_concept_id": 45}))
+    seen = attrition(Sources(omop=Omop(folder=cdm)), view)
+    assert seen.uncovered == (("concept_id", "45", 2),)
+    assert "concept_id 45 (2)" in " ".join(seen.causes)
+    assert "load the vocabulary of the version" in " ".join(seen.causes)
+
+
+def test_a_concept_outside_of_every_hierarchy_is_named(tmp_path: Path) -> None:
+    taken = (Result("1-1", "2020-01-11T12:00:00", 90, "/min"),)
+    ill = (("SNOMED", "73211009", "2020-01-10"),)
+    stay = Visit("inpatient", "2020-01-10T09:00:00", "2020-01-14T09:00:00", None, None, taken, ill)
+    cdm = write_omop(tmp_path / "omop", [Person(1, "female", "1960-03-01", visits=(stay,))])
+    view = templates.view("template:omop", "readmission")
+    assert attrition(Sources(omop=Omop(folder=cdm)), view).uncovered == (("LOINC", "1-1", 1),)

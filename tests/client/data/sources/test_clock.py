@@ -150,3 +150,19 @@ def test_days_of_two_clocks_are_noted(tmp_path: Path) -> None:
     notes.clear()
     read(source, "SELECT start FROM e", note=notes.append, time_zone="Europe/Paris")
     assert not notes
+
+
+def test_days_of_utc_are_noted_once(tmp_path: Path) -> None:
+    """At a site in Lima the 2nd of January in UTC begins in the evening of the 1st."""
+    source = _export(tmp_path / "fhir", "2020-01-02T03:00:00Z", "2020-01-03T10:00:00Z")
+    notes: list[str] = []
+    read(source, "SELECT start FROM e", note=notes.append)
+    assert [note for note in notes if "time_zone" in note] == [
+        "Times are told in UTC (e.start and 1 more): until site.yaml states time_zone, a"
+        " day is one of UTC."
+    ]
+    notes.clear()
+    view = "SELECT CAST(calendar_day(start) AS VARCHAR) AS day FROM e ORDER BY day"
+    table = read(source, view, note=notes.append, time_zone="America/Lima")
+    assert table["day"].tolist() == ["2020-01-01", "2020-01-03"]
+    assert not notes

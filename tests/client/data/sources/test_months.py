@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.data import templates
 from client.data.sources.attrition import Attrition, measure
 from client.data.sources.months import USUAL, gaps, late
 from client.data.sources.settings import Sources
@@ -70,3 +71,18 @@ def test_tables_are_looked_at_by_patient_and_no_later_than_today(tmp_path: Path)
     read(sources, view, inspection=Inspection(of, found.append))
     assert [str(gap) for gap in found[0].gaps] == ["encounter has no rows in 2021-06"]
     assert found[0].ends is None
+
+
+def test_a_gap_among_appointments_is_a_likely_cause(tmp_path: Path) -> None:
+    days = [(y, m) for y in (2020, 2021) for m in range(1, 13) if (y, m) != (2021, 6)]
+    rows = [f"p{n},{y}-{m:02}-05 10:00,,kept" for y, m in days for n in range(USUAL)]
+    (tmp_path / "appointments.csv").write_text("\n".join(["patient,started,made,status", *rows]))
+    people = [f"p{n},female,1960-01-01" for n in range(USUAL)]
+    (tmp_path / "patients.csv").write_text("\n".join(["patient,sex,birth", *people]))
+    files = {name: tmp_path / f"{name}.csv" for name in ("appointments", "patients")}
+    found: list[Attrition] = []
+    view = templates.view("template:csv", "no_show")
+    of = partial(measure, today=date(2023, 12, 31))
+    read(Sources(files=files), view, inspection=Inspection(of, found.append))
+    assert "Months without data: appointments has no rows in 2021-06." in found[0].causes
+    assert "No record is later than 2021-12: does the extract end early?" in found[0].causes

@@ -19,6 +19,25 @@ from tasks import registry
         ("systolic_bp", "mm[Hg]", 1.0, "mmHg|mm Hg|MM/HG|mm hg|millimeters of mercury"),
         ("wbc", "10*3/uL", 1.0, "x10^9/L|10E9/L|10 9/L|10**3/µL|K/mcL|thousand/uL|10^3/mm3"),
         ("wbc", "10*3/uL", 1.0, "x 10(9)/L|10*3/cumm|Thou/uL|th/uL|10exp9/L|10*3/mm^3"),
+        (
+            "wbc",
+            "10*3/uL",
+            1.0,
+            "10\u2079/L|\u00d710\u2079/L|10\u00b3/µL|10*9.L-1|G/l|Gpt/l|Giga/L|1e9/L",
+        ),
+        ("wbc", "10*3/uL", 1.0, "x10^3 cells/uL|10*3.{cells}/uL|10x3/uL|1000/uL|x1000/uL|Tsd./µl"),
+        ("wbc", "10*3/uL", 1.0, "THOUS/MCL|Thous/uL|K/microL|10E3/microL|/nl|10*3/MCL"),
+        ("wbc", "10*3/uL", 1e-3, "/µl|cells/mcL|#/uL|/cumm|{cells}/uL|/cu mm"),
+        ("platelets", "10*3/uL", 10.0, "x10^4/µl|10*4/uL"),
+        ("erythrocytes", "10*3/uL", 1e3, "Mio/µl|Tpt/l|10\u00b9\u00b2/L|Tera/L"),
+        ("heart_rate", "/min", 1.0, "min-1|bts/min|Schläge/min|battements/min|rpm|/min."),
+        ("respiratory_rate", "/min", 1.0, "Atemzüge/min|br/min|min^-1"),
+        ("systolic_bp", "mm[Hg]", 1.0, "mm(Hg)|mm_hg|mm Hg."),
+        ("hemoglobin", "g/dL", 1.0, "gm/dL|gms/dL|grams/dL|gm%|gram per deciliter|g dL-1"),
+        ("creatinine", "mg/dL", 0.011312, "micromol/L|micromoles per liter|umol/lt"),
+        ("glucose", "mg/dL", 1.0, "mgs/dL|mg/dl (calc)|milligrams/deciliter|mg/dL."),
+        ("spo2", "%", 1.0, "% O2|%O2|% sat|pct"),
+        ("weight", "kg", 1.0, "kgs|kilograms|kg."),
         ("erythrocytes", "10*3/uL", 1e3, "10*12/L|10^6/uL|mill/uL|Million/uL|10E6/mm3"),
         ("glucose", "mg/dL", 1.0, "mg/dl|MG/DL|mg per dL|mg / dL|mg/100mL|mg/deciliter"),
         ("glucose", "mg/dL", 18.0156, "mmol/l|mmol/liter|MMOL / L|mmol per litre"),
@@ -38,7 +57,18 @@ def test_one_unit_has_many_spellings(
 
 
 @pytest.mark.parametrize(
-    ("unit", "value"), [("Deg. F", 98.6), ("degrees C", 37), ("° F", 98.6), ("degree Celsius", 37)]
+    ("unit", "value"),
+    [
+        ("Deg. F", 98.6),
+        ("degrees C", 37),
+        ("° F", 98.6),
+        ("degree Celsius", 37),
+        ("\u2109", 98.6),
+        ("\u2103", 37),
+        ("\u00ba C", 37),
+        ("Grad Celsius", 37),
+        ("C°", 37),
+    ],
 )
 def test_degrees_are_read_in_words(unit: str, value: float) -> None:
     with Session(200 << 20, 1) as session:

@@ -116,6 +116,26 @@ def test_parents_in_a_file_are_followed_to_the_last(tmp_path: Path) -> None:
     assert sets_of("SNOMED", code, (), file) == {"diabetes", "group:diabetes"}
 
 
+@pytest.mark.parametrize(
+    ("system", "above", "below"),
+    [
+        ("http://www.nlm.nih.gov/research/umls/rxnorm", "6809", "860975"),
+        ("urn:oid:2.16.840.1.113883.6.88", "6809", "860975"),
+        ("http://loinc.org", "LP31399-9", "2345-7"),
+        ("http://fhir.de/CodeSystem/bfarm/ops", "5-35", "5-351.01"),
+        ("http://hl7.org/fhir/sid/icd-10-nl", "E11", "E119"),
+    ],
+)
+def test_any_system_has_descendants(tmp_path: Path, system: str, above: str, below: str) -> None:
+    """RxNorm and LOINC by the site's own vocabulary, the others by their codes."""
+    own, file = tmp_path / "sets.csv", tmp_path / "ancestors.csv"
+    own.write_text(f"name,system,code,display\nown,{system},{above},\n")
+    file.write_text(f"system,ancestor,descendant\n{system},{above},{below}\n")
+    by_prefix = "rxnorm" not in system and "loinc" not in system and ".88" not in system
+    assert ("own" in sets_of(system, below, (own,))) == by_prefix
+    assert "own" in sets_of(system, below, (own,), file)
+
+
 def test_a_hierarchy_that_turns_in_a_circle_ends(tmp_path: Path) -> None:
     file = tmp_path / "ancestors.csv"
     rows = "73211009,1\n1,2\n2,1\n2,73211009\n".replace("\n", f"\n{SNOMED},")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 from pathlib import Path
@@ -378,6 +379,27 @@ def test_fusion(table: Build) -> None:
     assert (second["radiograph"], second["pneumonia"], second["sex"]) == ("i2", 0, "male")
     assert math.isnan(float(second["bun"]))
     assert len(cohort["patient"]) == 2, "two issuers gave the ID of 7 to two patients"
+
+
+def test_a_number_that_two_patients_have_names_no_picture(tmp_path: Path) -> None:
+    """MRN5 is one of the south's too; MRN6 is the second of two numbers of one patient."""
+
+    def numbered(patient: str, *values: str) -> dict[str, Any]:
+        kind = {"coding": [{"code": "MR"}]}
+        systems = (f"urn:system:{value}:{patient}" for value in values)
+        identifier = [
+            {"type": kind, "system": system, "value": value}
+            for system, value in zip(systems, values, strict=True)
+        ]
+        return {"resourceType": "Patient", "id": patient, "identifier": identifier}
+
+    patients = (numbered("5", "MRN5"), numbered("s", "MRN5"), numbered("6", "A1", "MRN6"))
+    path = tmp_path / "all.ndjson"
+    path.write_text("\n".join(map(json.dumps, patients)))
+    fhir = Fhir(folder=path, views=templates.definitions("fusion"))
+    view = templates.view("template:fhir", "fusion")
+    cohort = read(Sources(fhir=fhir), view, extras=(_pictures,))
+    assert list(zip(cohort["patient"], cohort["radiograph"], strict=True)) == [("Patient/6", "i2")]
 
 
 def test_every_task_on_records_has_both_templates() -> None:

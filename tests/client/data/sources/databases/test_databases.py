@@ -299,3 +299,58 @@ def test_a_column_that_holds_another_type_than_it_declares_is_named(clinic: Path
     sources = Sources(databases={"clinic": Database(sqlite=clinic)})
     error = refused(sources, "SELECT * FROM clinic.stay")
     assert (error.code, "age" in error.message) == (Code.MALFORMED_DATA, True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "SELECT age / 2 AS half FROM stay",
+        "SELECT count(*) AS n, date(patient) AS day FROM stay",
+        "SELECT * FROM gone",
+    ],
+)
+def test_a_view_of_sqlite_is_refused_and_its_tables_are_read(clinic: Path, body: str) -> None:
+    """DuckDB would compute it by other rules (63 / 2 is 31 to SQLite), or can't compute it."""
+    with sqlite3.connect(clinic) as database:
+        database.execute("CREATE TABLE gone (a)")
+        database.execute(f"CREATE VIEW Derived AS {body}")
+        database.execute("DROP TABLE gone")
+    sources = Sources(databases={"clinic": Database(sqlite=clinic)})
+    assert read(sources, "SELECT count(*) AS n FROM clinic.stay")["n"].tolist() == [2.0]
+    for name in ("clinic.derived", "clinic.main.derived", '"CLINIC"."DERIVED"'):
+        error = refused(sources, f"SELECT * FROM {name}")
+        assert (error.code, "view of SQLite" in error.message) == (Code.CONFIGURATION, True)
+
+
+def test_a_table_of_a_cdm_that_is_a_view_of_sqlite_is_refused(clinic: Path) -> None:
+    with sqlite3.connect(clinic) as database:
+        database.execute("CREATE TABLE cdm_source AS SELECT 'v5.4' AS cdm_version")
+        database.execute("CREATE VIEW person AS SELECT 1 AS person_id")
+    sources = Sources(databases={"clinic": Database(sqlite=clinic)}, omop=Omop(database="clinic"))
+    error = refused(sources, "SELECT * FROM person")
+    assert (error.code, "clinic.person" in error.message) == (Code.CONFIGURATION, True)
+
+
+def test_a_column_without_a_type_is_decoded(clinic: Path) -> None:
+    """What an expression makes has no type in SQLite, and comes as bytes."""
+    with sqlite3.connect(clinic) as database:
+        database.execute("CREATE TABLE made AS SELECT patient || '-007' AS who FROM stay")
+        database.execute("CREATE TABLE bare (number)")
+        database.execute("INSERT INTO bare VALUES ('007'), (7)")
+    sources = Sources(databases={"clinic": Database(sqlite=clinic)})
+    assert read(sources, "SELECT who FROM clinic.made")["who"].tolist() == ["p1-007", "p2-007"]
+    assert read(sources, "SELECT number FROM clinic.bare")["number"].tolist() == ["007", "7"]
+
+
+def test_a_day_that_is_none_is_named(clinic: Path) -> None:
+    with sqlite3.connect(clinic) as database:
+        database.execute("CREATE TABLE seen (day DATE)")
+        database.execute("INSERT INTO seen VALUES ('2020-02-30')")
+    error = refused(
+        Sources(databases={"clinic": Database(sqlite=clinic)}), "SELECT * FROM clinic.seen"
+    )
+    assert (error.code, "a date or time that is none" in error.message) == (
+        Code.MALFORMED_DATA,
+        True,
+    )
+    assert "02-30" not in str(error)

@@ -64,6 +64,8 @@ def refusal(folder: Path, text: str | bytes, *args: Any, **more: Any) -> Wardrou
         (["1", "NA", "null", "N/A", ".", "#N/A", "?"], "BIGINT"),
         (["9223372036854775808"], "VARCHAR"),
         (["007"], "VARCHAR"),
+        (["123", "00123"], "VARCHAR"),
+        (["123456789", "12345678X", "123456-7"], "VARCHAR"),  # check digits
         (["1.5", "2", ".5", "-0.30000000000000004", "1e-05", "2.5E+3"], "DOUBLE"),
         (["1.5", "00.5"], "VARCHAR"),
         (["12E3"], "VARCHAR"),
