@@ -96,7 +96,14 @@ def test_from_a_pacs_to_a_site_that_is_ready(tmp_path: Path) -> None:
         until(lambda: not any(process.running for process in joining), "the joins")
         running.append(started(tmp_path, "receiver.log", *receive))
         assert is_listening("127.0.0.1", port, HUNG)
-        sending = [program("storescu", "dcmtk"), "+sd", "-aet", SENDER, "-aec", "WARDROUND"]
+        sending: list[str | Path] = [
+            program("storescu", "dcmtk"),
+            "+sd",
+            "-aet",
+            SENDER,
+            "-aec",
+            "WARDROUND",
+        ]
         subprocess.run([*sending, "127.0.0.1", str(port), pacs], timeout=HUNG, check=True)
         indexed = json.loads(ran(tmp_path, *index, "--json"))
         assert (indexed["ready"], indexed["kept_out"]) == (PATIENTS, {})

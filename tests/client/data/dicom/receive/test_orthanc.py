@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 from pydicom import dcmread
+from pydicom.uid import UID
 
 from launch.demo.local_ports import free_port
 from tests.client.data.dicom.dicom_files import CANARIES, folder_of
@@ -92,8 +93,8 @@ def test_orthanc_pushes_a_study_with_reports_in_it(orthanc: Path, tmp_path: Path
     does an object of a private class."""
     cases = [CASES / f"study_{name}.dcm" for name in ("ct0", "sr", "pr", "ct1")]
     private = dcmread(cases[1])
-    private.SOPClassUID = private.file_meta.MediaStorageSOPClassUID = "1.3.12.2.1107.5.9.1"
-    private.SOPInstanceUID = private.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4.5.6"
+    private.SOPClassUID = private.file_meta.MediaStorageSOPClassUID = UID("1.3.12.2.1107.5.9.1")
+    private.SOPInstanceUID = private.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.4.5.6")
     private.save_as(tmp_path / "private.dcm")
     cases.insert(1, tmp_path / "private.dcm")
     with Process(site(tmp_path / "alpha")) as process:
