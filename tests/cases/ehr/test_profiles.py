@@ -109,10 +109,11 @@ def test_intensive_care_of_mimic_is_told_by_its_profile(tmp_path: Path) -> None:
         "partOf": {"reference": "Encounter/h"},
         "type": [codings((SNOMED, "308335008"))],
     }
+    unit |= profile("mimic-encounter-icu")
     resources = [
         patient("p"),
         encounter("h", "p", *_STAY, kind="EMER", **profile("mimic-encounter")),
-        encounter("i", "p", *_ICU, kind="ACUTE", **unit, **profile("mimic-encounter-icu")),
+        encounter("i", "p", *_ICU, kind="ACUTE", **unit),
         observation("p", "2020-01-10T10:30:00Z", 88),
     ]
     seen = read_fhir(tmp_path, resources, "icu_timeseries")
@@ -158,7 +159,7 @@ def test_isik_refers_to_patients_by_identifier(tmp_path: Path) -> None:
 def test_isik_opens_another_contact_for_each_department(tmp_path: Path) -> None:
     """None is part of a whole, and a bed may be kept for longer than the department's contact."""
     moved = "2020-01-12T15:30:00+01:00"
-    bed = {"partOf": {"reference": "Encounter/1"}}
+    bed: Resource = {"partOf": {"reference": "Encounter/1"}}
     resources = [
         *later(),
         patient("p"),
