@@ -109,12 +109,11 @@ def test_intensive_care_of_mimic_is_told_by_its_profile(tmp_path: Path) -> None:
         "partOf": {"reference": "Encounter/h"},
         "type": [codings((SNOMED, "308335008"))],
     }
+    unit |= profile("mimic-encounter-icu")
     resources = [
         patient("p"),
-        encounter("h", "p", _STAY[0], _STAY[1], kind="EMER", **profile("mimic-encounter")),
-        encounter(
-            "i", "p", _ICU[0], _ICU[1], kind="ACUTE", **unit, **profile("mimic-encounter-icu")
-        ),
+        encounter("h", "p", *_STAY, kind="EMER", **profile("mimic-encounter")),
+        encounter("i", "p", *_ICU, kind="ACUTE", **unit),
         observation("p", "2020-01-10T10:30:00Z", 88),
     ]
     seen = read_fhir(tmp_path, resources, "icu_timeseries")
