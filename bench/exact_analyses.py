@@ -3,17 +3,18 @@
     pip install statsmodels lifelines     # no dependencies of wardround: lifelines pins pandas < 3
     python bench/exact_analyses.py
 
-Data that lifelines ships: NCCTG lung cancer (`load_lung`) and GBSG2 (`load_gbsg2`), complete cases,
-dealt to four sites by row number; and generated patients whose information matrix has a condition
-number of 1e6. Each site's sums are rounded to integers and added as under masks, and iterates
-follow from the integers (`protocol.exact`); masks, messages and ledgers are left out, as they
-change no integer. References: `GLM` with a column for each site, `PHReg` with strata by site and
-Breslow's ties, of times rounded up to the same intervals, polished by Newton's steps; standard
-errors are of the package's own Hessian at its estimate. Survival curves and log-rank tests:
-lifelines' `KaplanMeierFitter` and `multivariate_logrank_test`, of times rounded up likewise.
+Data that lifelines ships: NCCTG lung cancer (`load_lung`), GBSG2 (`load_gbsg2`), ACTG 175, and
+Rossi's recidivists (`load_rossi`), complete cases, dealt to four sites by row number; and generated
+patients whose information matrix has a condition number of 1e6. Each site's sums are rounded to
+integers and added as under masks, and iterates follow from the integers (`protocol.exact`); masks,
+messages and ledgers are left out, as they change no integer. References: `GLM` with a column for
+each site, `PHReg` with strata by site and Breslow's ties, of times rounded up to the same
+intervals, polished by Newton's steps; standard errors are of the package's own Hessian at its
+estimate. Survival curves and log-rank tests: lifelines' `KaplanMeierFitter` and
+`multivariate_logrank_test`, of times rounded up likewise.
 
-The last figure is the computing of a Cox model at four sites of
-10,000 patients and 20 covariates, one after the other, without a network.
+The last figure is the computing of a Cox model at four sites of 10,000 patients and 20 covariates,
+one after the other, without a network.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -58,13 +60,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.parse_args()
     try:
+        import pandas as pd
         import statsmodels.api as sm
-        from lifelines.datasets import load_gbsg2, load_lung
+        from lifelines.datasets import load_gbsg2, load_lung, load_rossi
     except ImportError as error:
         sys.exit(f"{error.name} is not installed: pip install statsmodels lifelines")
     lung = load_lung()[["age", "sex", "ph.ecog", "wt.loss", "time", "status"]].dropna()
     breast = load_gbsg2()
     horm = (breast.horTh == "yes").to_numpy(float)
+    trial = pd.read_csv(files("lifelines.datasets") / "ACTG175.csv")
+    arms = np.stack([(trial.arms == arm).to_numpy(float) for arm in (1, 2, 3)], axis=1)
+    treated = np.column_stack([trial[["age", "cd40", "karnof", "symptom"]].to_numpy(float), arms])
+    followed = (0.0, 180.0, 365.0, 545.0, 730.0, 910.0, 1100.0)
+    rossi = load_rossi()
     held = [
         _glm(
             "lung, binomial",
@@ -101,6 +109,34 @@ def main() -> int:
             breast.time.to_numpy(float),
             breast.cens.to_numpy() > 0,
             (0.0, 365.0, 730.0, 1095.0, 1460.0, 1825.0, 2200.0),
+        ),
+        _glm(
+            "ACTG 175, binomial",
+            "binomial",
+            treated,
+            trial.cens.to_numpy(float),
+            sm.families.Binomial(),
+        ),
+        _cox(
+            "ACTG 175",
+            treated,
+            trial.days.to_numpy(float),
+            trial.cens.to_numpy() > 0,
+            followed,
+        ),
+        _cox(
+            "Rossi",
+            rossi[["fin", "age", "race", "wexp", "mar", "paro", "prio"]].to_numpy(float),
+            rossi.week.to_numpy(float),
+            rossi.arrest.to_numpy() > 0,
+            (0.0, 13.0, 26.0, 39.0, 53.0),
+        ),
+        _survival(
+            "ACTG 175, zidovudine alone and the others",
+            trial.arms.to_numpy() == 0,
+            trial.days.to_numpy(float),
+            trial.cens.to_numpy() > 0,
+            followed,
         ),
         _survival(
             "lung, by sex",
