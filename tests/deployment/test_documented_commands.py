@@ -45,15 +45,16 @@ def ran(folder: Path, words: list[str]) -> str:
     return done.stdout
 
 
-def lines(document: str) -> list[list[str]]:
-    """Those of a data scientist."""
-    return [shlex.split(line) for line in command_blocks(document) if line.startswith("wardround ")]
+def lines(document: str, program: str) -> list[list[str]]:
+    """Those of a document's commands that are of this program."""
+    told = [shlex.split(line) for line in command_blocks(document)]
+    return [words for words in told if words and words[0] == program]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", ["README.md", "docs/add_a_task.md"])
 def test_what_a_data_scientist_is_told_to_type_runs(document: str, tmp_path: Path) -> None:
-    told = lines(document)
+    told = lines(document, "wardround")
     assert len(told) > 2
     for words in told:
         assert ran(tmp_path, words)
@@ -66,7 +67,7 @@ class Hospital:
         self.folder, self.name = folder, name
         (folder / "backup").mkdir(exist_ok=True)
         self.commands: dict[str, list[str]] = {}
-        for words in lines("docs/hospital.md"):
+        for words in lines("docs/hospital.md", "wardround-site"):
             here = [self._here(word) for word in words]
             self.commands[here[1]] = here
         table = registry.load("heart_disease").schema.made_up(150, SITES.index(name))
