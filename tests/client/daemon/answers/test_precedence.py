@@ -131,16 +131,17 @@ class Endless(Precedence):
 def test_short_answers_without_end_do_not_stop_a_computation() -> None:
     """It stands still for half of its time, by the clock."""
     clock = Clock()
-    precedence = Endless(clock)
-    with precedence.answering():
+    precedence, steps = Endless(clock), 100
+
+    def compute() -> None:
         precedence._began[0] = 0.0
-        at_work = 0.0
-        for _ in range(100):
+        for _ in range(steps):
             clock.now += 0.1
-            at_work += 0.1
             precedence._began[0] = clock.now
             precedence.give_way()
-    assert 0.45 < at_work / clock.now <= 0.55
+
+    computing(precedence, compute).join(HUNG)
+    assert 0.45 < 0.1 * steps / clock.now <= 0.55
     assert precedence.waits > 0
 
 
