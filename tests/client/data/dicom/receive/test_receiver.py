@@ -74,7 +74,9 @@ def associated(port: int, *sop_classes: str, negotiation: Sequence[Any] = ()) ->
 
 
 def sent(association: Any, dataset: Dataset) -> int:
-    return int(association.send_c_store(dataset).Status)
+    answer = association.send_c_store(dataset)
+    assert "Status" in answer, "the association ended"
+    return int(answer.Status)
 
 
 def raw(association: Any, sop_class: str, instance: str, data: bytes, context: str = DX) -> int:
@@ -249,6 +251,8 @@ def test_private_classes_and_those_of_later_editions_are_answered_and_dropped(
     ]
     before = len(receiver.stored())
     with associated(receiver.port, *classes, DX) as association:
+        taken = {str(context.abstract_syntax) for context in association.accepted_contexts}
+        assert taken == {*classes, DX}
         for number, sop_class in enumerate(classes):
             assert sent(association, sendable(580 + number, SOPClassUID=sop_class)) == 0, sop_class
         assert sent(association, sendable(590)) == 0

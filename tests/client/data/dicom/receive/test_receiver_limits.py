@@ -10,14 +10,16 @@ from contextlib import ExitStack, closing
 
 import pytest
 from pydicom.uid import generate_uid
+from pynetdicom.association import Association
 
 from client.config.site_config import SiteConfig
 from client.daemon.receiver_service import ReceiverService
-from client.data.dicom.receive.association_server import INTRODUCTION
+from client.data.dicom.receive.association_server import INTRODUCTION, _Handler
 from tests.client.data.dicom.receive.association_requests import request
 from tests.client.data.dicom.receive.test_receiver import associate, sendable, sent
 from tests.client.data.dicom.running_receiver import site
 from tests.failing_disk import FAULTS, disk
+from tests.narrowing import present
 from tests.waiting import HUNG, until
 
 _numbers = iter(range(1000))
@@ -181,3 +183,22 @@ def test_what_cannot_be_understood_is_counted_and_fills_no_log(
     association = associate(port(receiver))
     assert sent(association, sendable(next(_numbers))) == 0
     association.release()
+
+
+def test_an_association_that_ends_by_an_exception_is_closed(
+    receiver: ReceiverService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, make = list[Association](), _Handler._create_association
+
+    def kept(handler: _Handler) -> Association:
+        made.append(make(handler))  # or its connection would be closed for being forgotten
+        return made[-1]
+
+    def end(association: Association) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(_Handler, "_create_association", kept)
+    monkeypatch.setattr(Association, "run", end)
+    with socket.create_connection(("127.0.0.1", port(receiver)), HUNG):
+        until(lambda: made and made[0].ident and not made[0].is_alive(), "its thread has ended")
+        assert present(made[0].dul.socket).socket is None
