@@ -1,5 +1,6 @@
 """How long a study would take: a round of its largest site on made-up patients, timed here, and one
-of its smallest, since a round costs something whoever is there."""
+of its smallest, since a round costs something whoever is there; and what the coordinator takes to
+state the epsilon of the rounds."""
 
 from __future__ import annotations
 
